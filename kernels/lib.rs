@@ -1,0 +1,1 @@
+//! The ops of training, sampling and probing: CPU implementations and CUDA kernels

@@ -1,0 +1,1 @@
+//! Chat template and tokenizer: the one renderer of SFT and sampling

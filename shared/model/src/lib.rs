@@ -1,0 +1,1 @@
+//! Llama as explicit forward and backward over the kernels

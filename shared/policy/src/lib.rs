@@ -1,0 +1,1 @@
+//! The policy directory: how trainer and sampler of one RL run meet

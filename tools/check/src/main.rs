@@ -1,0 +1,2 @@
+//! Validates record files
+fn main() {}

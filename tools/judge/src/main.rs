@@ -1,0 +1,2 @@
+//! Judges programs and rollouts in sandboxes
+fn main() {}

@@ -1,0 +1,2 @@
+//! Mines groups of parallel programs from corpora
+fn main() {}

@@ -1,0 +1,2 @@
+//! Builds SFT mixtures, prompts and tokenizers
+fn main() {}

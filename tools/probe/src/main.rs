@@ -1,0 +1,2 @@
+//! Probes the latent space of a model
+fn main() {}

@@ -1,0 +1,2 @@
+//! Samples rollouts from a model
+fn main() {}

@@ -1,0 +1,2 @@
+//! Prints the tables and figures of a run
+fn main() {}

@@ -1,0 +1,2 @@
+//! Makes a synthetic world of problems and parallel programs
+fn main() {}

@@ -1,0 +1,2 @@
+//! Trains Llama models: lm, sft, rl
+fn main() {}
