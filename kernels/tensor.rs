@@ -51,7 +51,8 @@ impl Tensor {
         match device {
             Device::Cpu => {
                 let lines = (rows * cols).div_ceil(16);
-                Tensor { rows, cols, storage: Storage::Cpu(vec![Line([0.0; 16]); lines]) }
+                // From the allocator's zero pages, so that what is never used costs nothing.
+                Tensor { rows, cols, storage: Storage::Cpu(bytemuck::zeroed_vec(lines)) }
             }
         }
     }
@@ -106,6 +107,13 @@ impl Tensor {
                 }
             }
         }
+    }
+
+    /// Takes another shape over the same buffer, which grows if it must: for scratch, whose old
+    /// values mean nothing.
+    pub fn reshape(&mut self, rows: usize, cols: usize) {
+        self.cols = cols;
+        self.set_rows(rows);
     }
 
     /// The values, row-major, of a tensor on the CPU.
