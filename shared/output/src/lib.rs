@@ -21,9 +21,9 @@ fn parent_of(path: &Path) -> &Path {
 }
 
 fn temporary_prefix(path: &Path) -> io::Result<String> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{}: not a file name", path.display())))?;
+    let name = path.file_name().ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{}: not a file name", path.display()))
+    })?;
     Ok(format!(".{}.", name.to_string_lossy()))
 }
 

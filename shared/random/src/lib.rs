@@ -22,7 +22,8 @@ pub fn philox(key: [u32; 2], counter: [u32; 4]) -> [u32; 4] {
 
 /// A 64-bit mix of a key and one more part (the finaliser of SplitMix64 over a running product).
 fn mix(state: u64, part: u64) -> u64 {
-    let mut z = state.rotate_left(23).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ part.wrapping_add(0xD1B5_4A32_D192_ED03);
+    let mut z =
+        state.rotate_left(23).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ part.wrapping_add(0xD1B5_4A32_D192_ED03);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
@@ -65,7 +66,8 @@ impl Part for usize {
 impl Part for &str {
     /// FNV-1a (64 bits) of the bytes; the mixing happens in the key.
     fn value(&self) -> u64 {
-        self.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3))
+        self.bytes()
+            .fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3))
     }
 }
 
