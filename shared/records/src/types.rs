@@ -253,10 +253,13 @@ pub struct Prompt {
     pub language: String,
     /// `generation` or `verification`.
     pub task: String,
+    #[serde(default)]
     pub messages: Vec<Message>,
     /// The rendered prompt.
+    #[serde(default)]
     pub text: String,
-    /// Its token ids under the model's tokenizer.
+    /// Its token ids under the model's tokenizer; a sampler makes them from the messages where there are none.
+    #[serde(default)]
     pub ids: Vec<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
