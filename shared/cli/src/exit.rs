@@ -1,0 +1,132 @@
+//! Exit codes: 0 done, 1 failed, 2 usage, 3 data rejected. A closed pipe downstream is 0.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// Marks an error as the input's fault: exit code 3.
+#[derive(Debug)]
+pub struct Rejected(anyhow::Error);
+
+/// Marks an error as the command line's fault: exit code 2.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Rejected {}
+impl std::error::Error for Usage {}
+
+/// The input is at fault.
+pub fn rejected(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    anyhow::Error::new(Rejected(error.into()))
+}
+
+/// The command line is at fault in a way that its grammar cannot say.
+pub fn usage(reason: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Usage(reason.into()))
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io_kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let record_kind = match cause.downcast_ref::<cognate_records::Error>() {
+            Some(cognate_records::Error::Io { source, .. }) => Some(source.kind()),
+            _ => None,
+        };
+        io_kind.or(record_kind) == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
+    let found = error.chain().find_map(|cause| {
+        if cause.is::<Usage>() {
+            Some(2)
+        } else if cause.is::<Rejected>() {
+            Some(3)
+        } else {
+            cause.downcast_ref::<cognate_records::Error>().map(|e| if e.is_data() { 3 } else { 1 })
+        }
+    });
+    found.unwrap_or(1)
+}
+
+/// Prints the error with its causes to stderr and gives the exit code.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let label = if colour { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+    let _ = writeln!(io::stderr(), "{label}: {}", message(error));
+    ExitCode::from(code_of(error))
+}
+
+/// Causes joined by colons; one that only repeats the end of the one before is left out.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let part = cause.to_string();
+        if text.ends_with(&part) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&part);
+    }
+    text
+}
+
+/// `println!` panics when stdout is closed; that is no fault of the tool.
+pub(crate) fn quiet_broken_pipe_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let text = info.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        default(info);
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn codes_follow_the_cause_however_deep() {
+        let data = cognate_records::Error::data("a.jsonl:3", "bad");
+        assert_eq!(code_of(&anyhow::Error::new(data).context("reading")), 3);
+        let io = cognate_records::Error::io("x".as_ref(), io::Error::other("disk"));
+        assert_eq!(code_of(&io.into()), 1);
+        assert_eq!(code_of(&rejected(anyhow::anyhow!("model.safetensors: no tensor"))), 3);
+        assert_eq!(code_of(&usage("-n needs a model")), 2);
+        assert_eq!(code_of(&anyhow::anyhow!("anything")), 1);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_found_under_context() {
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&Err::<(), _>(closed()).context("writing").unwrap_err()));
+        assert!(is_broken_pipe(&cognate_records::Error::io("stdout".as_ref(), closed()).into()));
+        assert!(!is_broken_pipe(&io::Error::other("x").into()));
+    }
+
+    #[test]
+    fn repeated_causes_are_said_once() {
+        let e = anyhow::Error::new(cognate_records::Error::io("a".as_ref(), io::Error::other("full")));
+        assert_eq!(message(&e.context("writing groups")), "writing groups: a: full");
+    }
+}
