@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub use signals::{interrupted, remove_on_signals};
+pub use signals::{hold_signals, interrupted, remove_on_signals, signal};
 
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {
