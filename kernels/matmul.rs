@@ -67,8 +67,8 @@ fn product_nt(y: &mut [f32], x: &[f32], w: &[f32], m: usize, n: usize, k: usize)
     }
 }
 
-/// `dx = dy w` (or `dx += dy w`): `dx` `[T, K]`, `dy` `[T, N]`, `w` `[N, K]`.
-pub fn backward_input(dx: &mut Tensor, dy: &Tensor, w: &Tensor, accumulate: bool) {
+/// `dx = dy w`: `dx` `[T, K]`, `dy` `[T, N]`, `w` `[N, K]`.
+pub fn backward_input(dx: &mut Tensor, dy: &Tensor, w: &Tensor) {
     let (m, n, k) = (dy.rows(), dy.cols(), w.cols());
     assert!(dx.rows() == m && dx.cols() == k && w.rows() == n, "shapes agree");
     let (dx, dy, w) = (dx.f32_mut(), dy.f32(), w.f32());
@@ -82,14 +82,14 @@ pub fn backward_input(dx: &mut Tensor, dy: &Tensor, w: &Tensor, accumulate: bool
             dx.as_mut_ptr(),
             1,
             k as isize,
-            accumulate,
+            false,
             dy.as_ptr(),
             1,
             n as isize,
             w.as_ptr(),
             1,
             k as isize,
-            1.0,
+            0.0,
             1.0,
             false,
             false,

@@ -1,1 +1,36 @@
-//! Llama as explicit forward and backward over the kernels
+//! Llama as an explicit forward and backward over the ops of `kernels/`: one file (`llama.rs`)
+//! reads top to bottom, and training, sampling and probing all run it.
+//!
+//! - [`LlamaConfig`], [`Model`]: a Hugging Face directory, opened, made and saved.
+//! - [`Trainer`], [`AdamW`]: packed batches in, gradients and per-token log-probabilities out.
+//! - [`Decoder`]: many sequences at once over a paged key/value cache.
+//! - [`Hidden`]: the hidden states of every layer.
+//!
+//! Results are bitwise the same for any number of threads, and what is computed for a document or
+//! a sequence does not depend on the others beside it.
+
+mod config;
+mod decode;
+mod error;
+mod files;
+mod hidden;
+mod llama;
+mod model;
+mod optimizer;
+mod packing;
+mod train;
+mod weights;
+
+pub use cognate_kernels::policy_loss::{KlEstimator, Objective, StepSums};
+pub use cognate_kernels::rope::Scaling;
+pub use cognate_kernels::sampling::{SampleOptions, Sampled};
+pub use cognate_kernels::{Device, Tensor};
+pub use config::{Architecture, LlamaConfig};
+pub use decode::{Decoder, Request, SequenceId};
+pub use error::ModelError;
+pub use files::Dtype;
+pub use hidden::Hidden;
+pub use model::Model;
+pub use optimizer::{AdamW, AdamWConfig, StepReport};
+pub use train::{Batch, PolicyTerms, Trainer};
+pub use weights::{Gradients, LayerWeights, Slot, Weights};
