@@ -1,0 +1,62 @@
+# cognate: every job of the suite by name. `make help` lists them; pipelines/*.mk hold the stages.
+#
+# A recipe line is one plain command, so `make -n transfer` reads as the method. A target that fails is deleted, and a
+# pipe fails when any part of it does.
+
+SHELL := bash
+.SHELLFLAGS := -o pipefail -ec
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+PRESET ?= tiny
+SEEDS ?= 0
+SETUP ?= yes
+PREFIX ?= /usr/local
+CARGO ?= cargo
+BIN := target/release
+TOOLS := synth mine judge mix train sample probe score check
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup build test smoke transfer soak lint install clean clean-runs
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@echo
+	@echo 'Variables: PRESET=smoke|tiny|small|llama8b  SEEDS="0 1 2"  SETUP=no (touch nothing outside this folder)  PREFIX=/usr/local'
+
+setup: ## install the toolchains that are missing (apt), or list them
+	pipelines/setup.sh $(SETUP)
+
+build: setup ## build every tool, optimised
+	$(CARGO) build --release --locked --workspace --bins
+
+include pipelines/transfer.mk
+
+smoke: build ## the main job in miniature, under a minute: what CI runs
+	rm -rf runs/smoke
+	$(MAKE) --no-print-directory transfer-run PRESET=smoke SEEDS=0
+	cog-check runs/smoke/world/problems.jsonl runs/smoke/world/programs.parquet runs/smoke/groups.parquet runs/smoke/mix/*.parquet
+
+test: build ## everything that CI runs: unit, property and command tests, the five-line pipe, the smoke run
+	$(CARGO) test --release --locked --workspace
+	$(MAKE) --no-print-directory smoke SETUP=no
+
+lint: ## formatting and clippy, warnings refused
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+install: build ## tools, man pages and bash completions under PREFIX
+	install -d $(PREFIX)/bin $(PREFIX)/share/man/man1 $(PREFIX)/share/bash-completion/completions
+	for t in $(TOOLS); do \
+	  install -m 755 $(BIN)/cog-$$t $(PREFIX)/bin/; \
+	  $(BIN)/cog-$$t --man > $(PREFIX)/share/man/man1/cog-$$t.1; \
+	  $(BIN)/cog-$$t --completions bash > $(PREFIX)/share/bash-completion/completions/cog-$$t; \
+	done
+
+clean-runs: ## remove what the pipelines made
+	rm -rf runs
+
+clean: clean-runs ## remove builds too
+	$(CARGO) clean

@@ -1,0 +1,6 @@
+# What the stages of this preset share.
+SOURCE := python
+SFT_LANGUAGES := python javascript perl lua
+TARGETS := ruby php
+ARMS := source nonparallel parallel parallel-problems replay-targets
+RL_STEPS := 60

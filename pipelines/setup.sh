@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs the language toolchains that programs are judged with, where they are missing and it may.
+# setup.sh yes   apt-get as root or through sudo; without either, or without apt, lists what is missing and goes on.
+# setup.sh no    only lists.
+set -eu
+mode=${1:-yes}
+
+# command that must answer : Debian package
+wanted="
+cc:gcc
+g++:g++
+python3:python3
+perl:perl
+lua5.4:lua5.4
+ruby:ruby
+php:php-cli
+node:nodejs
+"
+missing=""
+for pair in $wanted; do
+  command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+if [ -z "$missing" ]; then
+  exit 0
+fi
+if [ "$mode" = yes ] && command -v apt-get >/dev/null 2>&1; then
+  become=""
+  if [ "$(id -u)" != 0 ]; then
+    if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then become="sudo"; else become="none"; fi
+  fi
+  if [ "$become" != none ]; then
+    echo "setup: installing$missing" >&2
+    $become apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive $become apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    exit 0
+  fi
+fi
+echo "setup: missing, going on without:$missing" >&2
+echo "setup: to add them: apt-get install --no-install-recommends$missing" >&2
