@@ -1,0 +1,6 @@
+//! The command on a tiny random model.
+
+mod follow;
+mod inputs;
+mod sampling;
+mod world;
