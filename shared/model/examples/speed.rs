@@ -44,8 +44,7 @@ fn train(name: &str, config: &LlamaConfig, lengths: &[usize], seconds: f64) -> R
     let tokens: Vec<u32> = (0..total).map(|t| (t * 7919 % config.vocab_size) as u32).collect();
     let mut weights = vec![1.0; total];
     starts[..lengths.len()].iter().for_each(|&s| weights[s as usize] = 0.0);
-    let objective =
-        Objective { cross_entropy_count: (total - lengths.len()) as f64, ..Objective::default() };
+    let objective = Objective { cross_entropy_count: (total - lengths.len()) as f64, ..Objective::default() };
     let mut trainer = Trainer::new(&model, total);
     let mut optimizer = AdamW::new(&model, AdamWConfig::default());
     let batch = Batch { tokens: &tokens, starts: &starts, cross_entropy: &weights, policy: None };
