@@ -1,0 +1,425 @@
+//! `rl`: GRPO on scored rollouts, one end of the pipe cog-sample | cog-judge | cog-train rl.
+//!
+//! For each step: read the batch whole, journal it durably, step, publish the new version, ask for the next. What is
+//! on disk between any two of these is enough to go on: the last checkpoint, the journal since, and nothing else. A
+//! batch that the journal has already is skipped when it comes again; one from the future is refused.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+use cognate_cli::Common;
+use cognate_model::{KlEstimator, Model, Objective, StepSums};
+use cognate_policy::{PolicyError, Publisher, Request};
+use cognate_random::Key;
+use cognate_records::{Lines, Provenance};
+use serde_json::{Map, Value, json};
+
+use crate::cli::{Kl, Reinforce};
+use crate::intake::{Arrival, Intake, StepBatch};
+use crate::metrics::MetricsLog;
+use crate::micro_batch::Row;
+use crate::optimise::Learner;
+use crate::rollouts::{Prepared, Recipe, answer_tokens, policy_count, prepare};
+use crate::run_dir::RunDir;
+use crate::schedule::Schedule;
+use crate::start::{self, Origin};
+
+const CHECKPOINT_EVERY: u64 = 10;
+
+pub fn run(common: &Common, flags: &Reinforce) -> Result<()> {
+    common.threads();
+    let mut run = Run::begin(common, flags)?;
+    cognate_output::hold_signals();
+    let intake = Intake::spawn(Lines::open(&flags.input)?);
+    let progress = common.progress("rl (steps)", Some(flags.steps - run.step.min(flags.steps)));
+    run.publish()?;
+    while run.step < flags.steps {
+        run.ask()?;
+        let begun = Instant::now();
+        let batch = match run.await_batch(&intake)? {
+            Arrival::Batch(batch) => batch,
+            Arrival::End => {
+                bail!(
+                    "the input ended after step {} of {}; the same pipe goes on there",
+                    run.step,
+                    flags.steps
+                )
+            }
+            Arrival::Signal(signal) => {
+                run.checkpoint()?;
+                start::leave(signal, run.state.path(), run.step, flags.steps)
+            }
+        };
+        let waited = begun.elapsed().as_secs_f64();
+        run.journal(&batch)?;
+        let said = run.optimise(&batch)?;
+        run.log.measured(run.step, "wait_seconds", waited);
+        run.publish()?;
+        if run.due() {
+            // The sampler is at work on the next step while this is written.
+            run.ask()?;
+            run.checkpoint()?;
+        }
+        run.log.flush()?;
+        progress.message(said);
+        progress.inc(1);
+    }
+    progress.finish();
+    run.finish(common)
+}
+
+/// A run between two protocol steps.
+struct Run<'a> {
+    flags: &'a Reinforce,
+    origin: Origin,
+    seed: u64,
+    learner: Learner,
+    reference: Option<Model>,
+    recipe: Recipe,
+    schedule: Schedule,
+    publisher: Publisher,
+    state: RunDir,
+    log: MetricsLog,
+    /// Optimizer steps done, and so the version of the present weights.
+    step: u64,
+    /// Tokens trained on.
+    tokens: u64,
+    quiet: bool,
+    asked: Option<u64>,
+    warned: bool,
+}
+
+impl<'a> Run<'a> {
+    /// Opens the last checkpoint, or the initial model, and replays the journal.
+    fn begin(common: &Common, flags: &'a Reinforce) -> Result<Self> {
+        // First of all, so that a sampler sees that a trainer lives, and asks nothing of a dead one's request.
+        let mut publisher = Publisher::open(&flags.policy, flags.keep_versions).map_err(fault)?;
+        let origin = Origin::of_model(&flags.model, common.seed)?;
+        let schedule = Schedule::new(&flags.optimisation, flags.steps);
+        let keeping = &flags.keeping;
+        let path = keeping.checkpoint.clone().unwrap_or_else(|| start::state_path(&keeping.output));
+        let identity = identity(flags, &origin, &schedule)?;
+        let state = RunDir::open(&path, &Value::Object(identity), keeping.restart, keeping.keep)?;
+        let (learner, step, tokens) = match state.latest()? {
+            Some(c) => (
+                Learner::open(&c.path, &flags.optimisation)?,
+                c.step,
+                c.state["tokens"].as_u64().unwrap_or(0),
+            ),
+            None => (Learner::new(origin.model()?, &flags.optimisation), 0, 0),
+        };
+        let journal = state.journal()?;
+        if step == 0 && journal.is_empty() {
+            publisher.clear().map_err(fault)?;
+        }
+        let reference = match (&flags.reference, flags.kl > 0.0) {
+            (_, false) => None,
+            (Some(directory), true) => Some(Model::open(directory).map_err(crate::optimise::fault)?),
+            (None, true) => Some(origin.model()?),
+        };
+        let log = MetricsLog::open(&state.metrics_path(), step, "rl", keeping.label.as_deref())?;
+        let recipe = Recipe {
+            advantage: flags.advantage,
+            eps: flags.advantage_eps,
+            normalise: flags.normalise,
+            truncated: flags.truncated,
+            kl: flags.kl,
+        };
+        let mut run = Self {
+            flags,
+            origin,
+            seed: common.seed,
+            learner,
+            reference,
+            recipe,
+            schedule,
+            publisher,
+            state,
+            log,
+            step,
+            tokens,
+            quiet: common.quiet,
+            asked: None,
+            warned: false,
+        };
+        run.replay(&journal)?;
+        Ok(run)
+    }
+
+    fn replay(&mut self, journal: &[u64]) -> Result<()> {
+        let checkpoint = self.step;
+        for &entry in journal.iter().filter(|s| **s > checkpoint) {
+            let path = self.state.journal_path(entry);
+            if entry != self.step + 1 {
+                let reason = format!("{}: step {} is missing before it", path.display(), self.step + 1);
+                return Err(cognate_cli::rejected(anyhow!(reason)));
+            }
+            // A sampler that lags behind by design may still want the versions in between.
+            if !self.publisher.dir().version_path(self.step).is_dir() {
+                self.publish()?;
+            }
+            self.optimise(&StepBatch::replay(&path)?)?;
+        }
+        if self.step > 0 {
+            self.note(format!(
+                "{}: going on after step {} (checkpoint {checkpoint}, {} from the journal)",
+                self.state.path().display(),
+                self.step,
+                self.step - checkpoint
+            ));
+        }
+        if self.step > self.flags.steps {
+            bail!("{} steps are done already, {} were asked for", self.step, self.flags.steps);
+        }
+        self.log.flush()
+    }
+
+    fn note(&self, text: String) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// The batch of the next step; one of a step that is done is skipped.
+    fn await_batch(&mut self, intake: &Intake) -> Result<Arrival> {
+        loop {
+            let arrival = intake.next()?;
+            let Arrival::Batch(batch) = &arrival else { return Ok(arrival) };
+            let (step, version) = (batch.end.step, batch.end.version);
+            if step <= self.step {
+                self.note(format!("step {step} came again; it is done already and is skipped"));
+                continue;
+            }
+            let refuse = |reason: String| Err(cognate_cli::rejected(anyhow!(reason)));
+            if step > self.step + 1 {
+                return refuse(format!("step {step} came where step {} was asked for", self.step + 1));
+            }
+            let newest = batch.rollouts.iter().flat_map(|r| &r.versions).copied().max().unwrap_or(version);
+            if version > self.step || newest > self.step {
+                let version = version.max(newest);
+                return refuse(format!("step {step}: version {version} has not been published yet"));
+            }
+            let staleness = self.step - version;
+            if self.flags.max_staleness.is_some_and(|limit| staleness > limit) {
+                return refuse(format!("step {step}: version {version} is {staleness} steps old"));
+            }
+            return Ok(arrival);
+        }
+    }
+
+    /// Makes the batch durable: from here on the step will be done, whatever is killed.
+    fn journal(&self, batch: &StepBatch) -> Result<()> {
+        batch.journal(&self.state.journal_path(batch.end.step))
+    }
+
+    /// The optimizer step(s) on one batch. Depends on the state and the batch alone.
+    fn optimise(&mut self, batch: &StepBatch) -> Result<String> {
+        let begun = Instant::now();
+        let step = batch.end.step;
+        let prepared = prepare(batch, &self.recipe, &self.origin.config)?;
+        if prepared.report.without_logprobs > 0 && !std::mem::replace(&mut self.warned, true) {
+            self.note(format!(
+                "step {step}: {} rollouts lack the log-probabilities they were sampled with: no importance correction",
+                prepared.report.without_logprobs
+            ));
+        }
+        let (sums, norms) = self.inner(step, &prepared).with_context(|| format!("step {step}"))?;
+        self.step = step;
+        let trained: usize = prepared.groups.iter().flatten().map(|r| r.tokens.len()).sum();
+        self.tokens += trained as u64;
+        self.report(batch, &prepared, &sums, &norms);
+        self.log.measured(step, "step_seconds", begun.elapsed().as_secs_f64());
+        self.log.measured(step, "tokens_per_second", trained as f64 / begun.elapsed().as_secs_f64());
+        let r = &prepared.report;
+        Ok(format!("step {step} reward {:.3} dropped {}/{}", r.reward_mean(), r.dropped, r.prompts))
+    }
+
+    fn inner(&mut self, step: u64, prepared: &Prepared) -> Result<(StepSums, Vec<f64>)> {
+        let f = self.flags;
+        let (mut sums, mut norms) = (StepSums::default(), Vec::new());
+        let mut groups = prepared.groups.clone();
+        let several = f.minibatches * f.inner_epochs > 1;
+        for group in &mut groups {
+            if self.reference.is_some() {
+                let scored = scores(&mut self.learner, self.reference.as_ref(), group, prepared.temperature)?;
+                group.iter_mut().zip(scored).for_each(|(row, s)| row.policy.reference = s);
+            }
+            if several {
+                let scored = scores(&mut self.learner, None, group, prepared.temperature)?;
+                group.iter_mut().zip(scored).for_each(|(row, s)| row.policy.old = s);
+            }
+        }
+        let lr = self.schedule.at(step);
+        for epoch in 0..f.inner_epochs {
+            let mut order: Vec<usize> = (0..groups.len()).collect();
+            if several {
+                let key = Key::new(self.seed).with("train").with("minibatches").with(step).with(epoch);
+                key.stream().shuffle(&mut order);
+            }
+            let size = groups.len().div_ceil(f.minibatches as usize).max(1);
+            for part in order.chunks(size) {
+                let rows: Vec<Row> = part.iter().flat_map(|g| groups[*g].iter().cloned()).collect();
+                let objective = Objective {
+                    policy_count: policy_count(rows.iter(), f.normalise, prepared.longest).max(1.0),
+                    kl_count: rows.iter().map(answer_tokens).sum::<usize>().max(1) as f64,
+                    clip_low: f.clip_low,
+                    clip_high: f.clip_high,
+                    importance_cap: (f.importance_cap > 0.0).then_some(f.importance_cap),
+                    kl: match f.kl_estimator {
+                        Kl::K1 => KlEstimator::K1,
+                        Kl::K2 => KlEstimator::K2,
+                        Kl::K3 => KlEstimator::K3,
+                    },
+                    temperature: prepared.temperature,
+                    ..Objective::default()
+                };
+                let batches = self.learner.join(&rows);
+                let outcome = self.learner.step(&batches, &objective, lr)?;
+                sums += outcome.sums;
+                norms.push(outcome.gradient_norm);
+            }
+        }
+        Ok((sums, norms))
+    }
+
+    fn report(&mut self, batch: &StepBatch, prepared: &Prepared, sums: &StepSums, norms: &[f64]) {
+        let (step, r, log) = (self.step, &prepared.report, &mut self.log);
+        let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+        log.put(step, "reward_mean", r.reward_mean());
+        log.put(step, "reward_std", r.reward_deviation());
+        log.put(step, "groups", r.prompts as f64);
+        log.put(step, "groups_dropped", share(r.dropped, r.prompts));
+        log.put(step, "rollouts", r.rollouts as f64);
+        log.put(step, "judge_errors", r.judge_errors as f64);
+        log.put(step, "length_mean", share(r.tokens, r.rollouts));
+        log.put(step, "truncated", share(r.truncated, r.rollouts));
+        log.put(step, "staleness", (step - 1 - batch.end.version) as f64);
+        log.put(step, "learning_rate", self.schedule.at(step));
+        log.put(step, "tokens", self.tokens as f64);
+        log.put(step, "optimizer_steps", norms.len() as f64);
+        if sums.policy_tokens > 0.0 {
+            let n = sums.policy_tokens;
+            log.put(step, "loss", sums.loss / norms.len() as f64);
+            log.put(step, "gradient_norm", norms.iter().sum::<f64>() / norms.len() as f64);
+            log.put(step, "entropy", sums.entropy_sum / sums.tokens.max(1.0));
+            log.put(step, "clipped_low", sums.clipped_low / n);
+            log.put(step, "clipped_high", sums.clipped_high / n);
+            log.put(step, "ratio_mean", sums.ratio_sum / n);
+            log.put(step, "kl_old", sums.approx_kl_sum / n);
+            if r.without_logprobs == 0 {
+                log.put(step, "logprob_difference", sums.abs_delta_sum / n);
+                log.put(step, "importance_truncated", sums.importance_truncated / n);
+            }
+            if self.recipe.kl > 0.0 {
+                log.put(step, "kl_reference", sums.kl / f64::from(self.recipe.kl) / norms.len() as f64);
+            }
+        }
+    }
+
+    fn publish(&mut self) -> Result<()> {
+        let (origin, model, dtype) = (&self.origin, &self.learner.model, self.flags.policy_dtype);
+        self.publisher
+            .publish(self.step, |dir| origin.write(model, dtype, dir).map_err(Fault))
+            .map(drop)
+            .map_err(|Fault(e)| e)
+    }
+
+    /// Asks for the next step, once.
+    fn ask(&mut self) -> Result<()> {
+        if self.asked != Some(self.step) {
+            self.request(false)?;
+            self.asked = Some(self.step);
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, done: bool) -> Result<()> {
+        let groups = self.flags.groups;
+        let request = Request {
+            step: self.step + 1,
+            version: self.step,
+            groups,
+            prompts_done: self.step * groups,
+            done,
+            session: None,
+        };
+        self.publisher.request(request).map_err(fault)
+    }
+
+    fn due(&self) -> bool {
+        let every = self.flags.keeping.checkpoint_every.unwrap_or(CHECKPOINT_EVERY);
+        every > 0 && self.step.is_multiple_of(every) && self.step < self.flags.steps
+    }
+
+    fn checkpoint(&self) -> Result<()> {
+        if self.step == 0 {
+            return Ok(());
+        }
+        let state = json!({"step": self.step, "tokens": self.tokens});
+        self.state.save(self.step, &state, |dir| self.learner.save(dir))
+    }
+
+    /// Delivers the model, then tells the sampler that the run is done.
+    fn finish(mut self, common: &Common) -> Result<()> {
+        let keeping = &self.flags.keeping;
+        if let Some(path) = &keeping.metrics {
+            self.log.deliver(path)?;
+        }
+        let mut history: Provenance = self.origin.history(common)?;
+        if let Some(reference) = self.flags.reference.as_deref().filter(|_| self.recipe.kl > 0.0) {
+            history = history.input(reference)?;
+        }
+        let summary = json!({"stage": "rl", "steps": self.step, "tokens": self.tokens,
+            "parameters": self.learner.model.parameters()});
+        self.origin.deliver(&self.learner.model, keeping.dtype, &history, &summary, &keeping.output)?;
+        self.request(true)?;
+        self.state.finish()
+    }
+}
+
+/// Log-probabilities of every row's tokens.
+fn scores(
+    learner: &mut Learner,
+    model: Option<&Model>,
+    rows: &[Row],
+    temperature: f32,
+) -> Result<Vec<Vec<f32>>> {
+    let mut found = Vec::with_capacity(rows.len());
+    for micro in learner.join(rows) {
+        let mut all = learner.score(model, &micro, temperature)?;
+        for _ in &micro.ids {
+            let rest = all.split_off(rows[found.len()].tokens.len());
+            found.push(std::mem::replace(&mut all, rest));
+        }
+    }
+    Ok(found)
+}
+
+/// Every setting that decides the result of a run.
+fn identity(flags: &Reinforce, origin: &Origin, schedule: &Schedule) -> Result<Map<String, Value>> {
+    let mut map = origin.identity()?;
+    map.insert("stage".into(), "rl".into());
+    let mut settings = json!({
+        "groups": flags.groups, "advantage": flags.advantage, "advantage-eps": flags.advantage_eps,
+        "normalise": flags.normalise, "truncated": flags.truncated, "clip-low": flags.clip_low,
+        "clip-high": flags.clip_high, "importance-cap": flags.importance_cap, "kl": flags.kl,
+        "kl-estimator": flags.kl_estimator, "minibatches": flags.minibatches,
+        "inner-epochs": flags.inner_epochs, "policy-dtype": flags.policy_dtype,
+    });
+    map.extend(settings.as_object_mut().map(std::mem::take).unwrap_or_default());
+    map.extend(start::optimisation_identity(&flags.optimisation, schedule));
+    Ok(map)
+}
+
+fn fault(error: PolicyError) -> anyhow::Error {
+    if error.is_data() { cognate_cli::rejected(error) } else { anyhow::Error::new(error) }
+}
+
+/// Carries either error out of the publisher.
+struct Fault(anyhow::Error);
+
+impl From<PolicyError> for Fault {
+    fn from(error: PolicyError) -> Self {
+        Self(fault(error))
+    }
+}
