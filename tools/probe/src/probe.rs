@@ -1,0 +1,218 @@
+//! From programs and a model to vectors and measures.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use cognate_chat::Chat;
+use cognate_cli::{Common, rejected};
+use cognate_languages::Languages;
+use cognate_model::Model;
+use cognate_records::{Embedding, Metric, Problem, Program, Provenance, Reader, Writer, WriterOptions};
+
+use crate::cli::{Centre, Measures, Probe};
+use crate::cloud::Cloud;
+use crate::document::{Document, Documents, Form};
+use crate::embed::{Vectors, embed};
+use crate::report::report;
+use crate::select::{Row, Selection, Wanted};
+
+/// # Errors
+/// Data errors of the model directory, the programs or the problems, and failing outputs.
+pub fn probe(common: &Common, args: &Probe) -> anyhow::Result<()> {
+    common.threads();
+    let dir = args.model.as_deref().context("--model is needed")?;
+    let (languages, mut rows) = select(common, args)?;
+    let model = Model::open(dir).map_err(|e| if e.is_data() { rejected(e) } else { e.into() })?;
+    let chat = Chat::open(dir).map_err(|e| if e.is_data() { rejected(e) } else { e.into() })?;
+    let table = Languages::builtin();
+    let documents = Documents {
+        chat: &chat,
+        languages: &table,
+        form: args.document,
+        statements: statements(common, args)?,
+    };
+    let documents =
+        documents_of(common, args, &documents, &mut rows, model.config().max_position_embeddings)?;
+    let layers = layers(args, model.config().num_hidden_layers)?;
+    let progress = common.progress("probe", Some(documents.len() as u64));
+    let vectors = embed(&model, &documents, &layers, &args.pooling, &progress)?;
+    progress.finish();
+    let programs: Vec<&Program> = rows.iter().flat_map(|row| &row.programs).collect();
+    if let Some(path) = &args.embeddings {
+        write_embeddings(common, args, path, &programs, &vectors, model.config().hidden_size)?;
+    }
+    let mut cloud = Cloud {
+        width: model.config().hidden_size,
+        problem: (0..rows.len()).flat_map(|row| vec![row as u32; languages.len()]).collect(),
+        language: (0..rows.len()).flat_map(|_| 0..languages.len() as u32).collect(),
+        problems: rows.len(),
+        languages,
+        ..Cloud::default()
+    };
+    let mut records = Vec::new();
+    for v in vectors {
+        cloud.values = v.values;
+        let mut labels = labels(args.label.as_deref(), args.document.name());
+        labels.insert("layer".into(), v.layer.to_string());
+        labels.insert("pooling".into(), v.pooling.name().into());
+        records.extend(measure(&cloud, &labels, &args.measures.centre, common.seed));
+    }
+    write_metrics(&args.measures, &records, provenance(common, args)?)
+}
+
+fn select(common: &Common, args: &Probe) -> anyhow::Result<(Vec<String>, Vec<Row>)> {
+    let mut selection = Selection::new(Wanted {
+        languages: args.languages.clone(),
+        splits: args.split.clone(),
+        claim: args.claim.clone(),
+        seed: common.seed,
+    });
+    for path in &args.programs {
+        for program in Reader::<Program>::open(path)? {
+            match program {
+                Ok(program) => selection.offer(program),
+                Err(e) => common.skip(e)?,
+            }
+        }
+    }
+    selection.finish()
+}
+
+fn statements(common: &Common, args: &Probe) -> anyhow::Result<HashMap<String, String>> {
+    let mut statements = HashMap::new();
+    if args.document != Form::Statement {
+        return Ok(statements);
+    }
+    let path = args
+        .problems
+        .as_deref()
+        .ok_or_else(|| cognate_cli::usage("--document statement needs --problems"))?;
+    for problem in Reader::<Problem>::open(path)? {
+        match problem {
+            Ok(problem) => drop(statements.insert(problem.id, problem.statement)),
+            Err(e) => common.skip(e)?,
+        }
+    }
+    Ok(statements)
+}
+
+/// Documents of the first `--limit` problems whose programs all fit into the context; `rows` keeps those problems.
+fn documents_of(
+    common: &Common,
+    args: &Probe,
+    maker: &Documents,
+    rows: &mut Vec<Row>,
+    context: usize,
+) -> anyhow::Result<Vec<Document>> {
+    let (mut documents, mut kept, mut long) = (Vec::new(), Vec::new(), 0u64);
+    for row in rows.drain(..) {
+        if kept.len() >= args.limit as usize {
+            break;
+        }
+        let of_row = row.programs.iter().map(|p| maker.make(p)).collect::<anyhow::Result<Vec<Document>>>()?;
+        if of_row.iter().any(|d| d.ids.len() > context) {
+            long += 1;
+            continue;
+        }
+        documents.extend(of_row);
+        kept.push(row);
+    }
+    if long > 0 {
+        common.note(format_args!(
+            "{long} problems passed over: a program is longer than the context of {context} tokens"
+        ));
+    }
+    if kept.is_empty() {
+        return Err(rejected(anyhow!(
+            "no problem's programs fit into the model's context of {context} tokens"
+        )));
+    }
+    *rows = kept;
+    Ok(documents)
+}
+
+fn layers(args: &Probe, blocks: usize) -> anyhow::Result<Vec<usize>> {
+    if let Some(layer) = args.layers.iter().find(|&&layer| layer > blocks) {
+        return Err(cognate_cli::usage(format!("--layers {layer}: the model has layers 0 to {blocks}")));
+    }
+    if !args.layers.is_empty() {
+        return Ok(args.layers.clone());
+    }
+    Ok((0..=blocks).collect())
+}
+
+/// Labels of everything that a model's documents of one form give.
+pub fn labels(model: Option<&str>, document: &str) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([("document".to_owned(), document.to_owned())]);
+    if let Some(model) = model {
+        labels.insert("model".into(), model.into());
+    }
+    labels
+}
+
+/// All measures of the cloud under each centring.
+pub fn measure(
+    cloud: &Cloud,
+    labels: &BTreeMap<String, String>,
+    centres: &[Centre],
+    seed: u64,
+) -> Vec<Metric> {
+    let mut records = Vec::new();
+    for centre in centres {
+        let mut labels = labels.clone();
+        labels.insert("centre".into(), centre.name().into());
+        records.extend(match centre {
+            Centre::None => report(cloud, &labels, seed),
+            Centre::Language => {
+                let mut centred = cloud.clone();
+                centred.centre_by_language();
+                report(&centred, &labels, seed)
+            }
+        });
+    }
+    records
+}
+
+pub fn write_metrics(measures: &Measures, records: &[Metric], provenance: Provenance) -> anyhow::Result<()> {
+    let options = WriterOptions { provenance: Some(provenance), ..WriterOptions::default() };
+    let mut writer = Writer::<Metric>::create(&measures.output, options)?;
+    records.iter().try_for_each(|record| writer.write(record))?;
+    Ok(writer.finish()?)
+}
+
+fn write_embeddings(
+    common: &Common,
+    args: &Probe,
+    path: &Path,
+    programs: &[&Program],
+    vectors: &[Vectors],
+    width: usize,
+) -> anyhow::Result<()> {
+    let options = WriterOptions { provenance: Some(provenance(common, args)?), ..WriterOptions::default() };
+    let mut writer = Writer::<Embedding>::create(path, options)?;
+    for (row, program) in programs.iter().enumerate() {
+        for v in vectors {
+            let mut embedding = Embedding {
+                id: program.id.clone(),
+                problem: program.problem.clone(),
+                language: program.language.clone(),
+                layer: v.layer as u32,
+                pooling: v.pooling.name().into(),
+                vector: v.values[row * width..(row + 1) * width].to_vec(),
+                model: args.label.clone(),
+                ..Embedding::default()
+            };
+            embedding.extra.insert("document".into(), args.document.name().into());
+            writer.write(&embedding)?;
+        }
+    }
+    Ok(writer.finish()?)
+}
+
+fn provenance(common: &Common, args: &Probe) -> anyhow::Result<Provenance> {
+    let start = common.provenance("cog-probe", env!("CARGO_PKG_VERSION"));
+    let problems = args.problems.as_ref().filter(|_| args.document == Form::Statement);
+    let mut files = args.programs.iter().chain(problems);
+    Ok(files.try_fold(start, |provenance, path| provenance.input(path))?)
+}

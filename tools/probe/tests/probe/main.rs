@@ -1,0 +1,5 @@
+//! The command on a tiny random model.
+
+mod inputs;
+mod vectors;
+mod world;
