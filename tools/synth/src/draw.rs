@@ -2,7 +2,7 @@
 
 use cognate_random::Stream;
 
-use crate::ir::{Form, Kind, Op, Pipeline, Scalar, Sink, Source};
+use crate::ir::{Kind, Op, Pipeline, Scalar, Sink, Source};
 
 /// Letters that conditions ask for: frequent in the words of the inputs.
 const LETTERS: [char; 8] = ['a', 'e', 'i', 'o', 'l', 'n', 'r', 't'];
@@ -33,8 +33,8 @@ pub fn pipeline(difficulty: &Difficulty, stream: &mut Stream) -> Pipeline {
     let mut ops: Vec<Op> = Vec::new();
     while ops.len() < count {
         let op = operation(kind, upper, stream);
-        // The same list operation twice says nothing new.
-        let again = op.form() == Form::List
+        // Twice the same operation says nothing new: two additions are one. Two letters to contain are two conditions.
+        let again = !matches!(op, Op::Contains(_))
             && ops.iter().any(|o| std::mem::discriminant(o) == std::mem::discriminant(&op));
         if again {
             continue;
