@@ -14,16 +14,15 @@ use crate::groups::EvidenceKind;
 #[command(
     name = "cog-mine",
     version,
-    after_help = "\
+    before_help = "\
 Examples:
   cog-mine import --map testdata/maps/kattis.toml kattis.jsonl -o corpus
   cog-mine import --map source=code,language=lang,problem=task submissions.parquet -o corpus
   cog-mine import my-problems/ -o corpus
   cog-mine candidates --problems corpus/problems.jsonl corpus/programs.jsonl |
     cog-judge --tests corpus/problems.jsonl - |
-    cog-mine groups --problems corpus/problems.jsonl - -o groups.parquet
-
-Next: cog-mix sft --groups groups.parquet"
+    cog-mine groups --problems corpus/problems.jsonl - -o groups.parquet",
+    after_help = "Next: cog-mix sft builds the arms of an experiment out of the groups."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -80,7 +79,7 @@ pub struct Filter {
     pub languages: Vec<String>,
     /// A table of languages (TOML) merged into the built-in one
     #[arg(long, value_name = "FILE")]
-    pub language_table: Option<PathBuf>,
+    pub languages_table: Option<PathBuf>,
     /// Leave out sources longer than this many bytes
     #[arg(long, default_value_t = 65536, value_name = "BYTES")]
     pub max_source: usize,
@@ -144,7 +143,7 @@ pub struct Groups {
     pub languages: Vec<String>,
     /// A table of languages (TOML) merged into the built-in one
     #[arg(long, value_name = "FILE")]
-    pub language_table: Option<PathBuf>,
+    pub languages_table: Option<PathBuf>,
     /// Output, JSONL or Parquet by its extension
     #[arg(short, long, default_value = "-", value_name = "FILE")]
     pub output: PathBuf,

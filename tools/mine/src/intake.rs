@@ -222,7 +222,9 @@ impl<'l> Intake<'l> {
 
 fn nothing_found(report: &ImportReport) -> String {
     if let Some((spelling, n)) = report.unknown_languages.iter().max_by_key(|(_, n)| **n) {
-        return format!("no usable program: unknown language {spelling:?} ({n} times); see --language-table");
+        return format!(
+            "no usable program: unknown language {spelling:?} ({n} times); see --languages-table"
+        );
     }
     match report.languages.values().flat_map(|l| &l.rejected).max_by_key(|(_, n)| **n) {
         Some((reason, n)) => format!("no usable program: {reason} ({n} times)"),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use cognate_records::{Checker, Visibility};
 use serde::Deserialize;
 
@@ -138,20 +138,29 @@ impl FieldMap {
     /// # Errors
     /// When the file cannot be read, a key is unknown, or nothing is mapped.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let map =
-            if text.contains('=') { Self::from_pairs(text)? } else { Self::from_file(Path::new(text))? };
-        if map.problem.is_none() && map.programs.is_empty() {
-            bail!("map {text}: neither [problem] nor [[programs]] is mapped");
+        let pairs = text.contains('=');
+        let map = match pairs {
+            true => Self::from_pairs(text).map_err(cognate_cli::usage)?,
+            false => Self::from_file(Path::new(text))?,
+        };
+        match map.fault() {
+            None => Ok(map),
+            Some(reason) if pairs => Err(cognate_cli::usage(format!("--map: {reason}"))),
+            Some(reason) => Err(cognate_records::Error::data(text, reason).into()),
         }
-        for p in &map.programs {
-            if p.each.is_some() && p.zip.is_some() {
-                bail!("map {text}: a table has both each and zip");
-            }
-            if p.problem.is_none() && map.problem.is_none() {
-                bail!("map {text}: programs need `problem` where there is no [problem] table");
-            }
+    }
+
+    fn fault(&self) -> Option<&'static str> {
+        if self.problem.is_none() && self.programs.is_empty() {
+            return Some("neither [problem] nor [[programs]] is mapped");
         }
-        Ok(map)
+        let both = self.programs.iter().any(|p| p.each.is_some() && p.zip.is_some());
+        let homeless = self.problem.is_none() && self.programs.iter().any(|p| p.problem.is_none());
+        match (both, homeless) {
+            (true, _) => Some("a table has both each and zip"),
+            (_, true) => Some("programs need `problem` where there is no [problem] table"),
+            _ => None,
+        }
     }
 
     fn from_file(path: &Path) -> anyhow::Result<Self> {
@@ -164,11 +173,11 @@ impl FieldMap {
         Ok(map)
     }
 
-    fn from_pairs(text: &str) -> anyhow::Result<Self> {
+    fn from_pairs(text: &str) -> Result<Self, String> {
         let mut pairs = BTreeMap::new();
         for pair in text.split(',') {
             let (name, path) =
-                pair.split_once('=').with_context(|| format!("--map: {pair:?} is not FIELD=PATH"))?;
+                pair.split_once('=').ok_or_else(|| format!("--map: {pair:?} is not FIELD=PATH"))?;
             pairs.insert(name.trim().to_owned(), path.trim().to_owned());
         }
         let mut take = |name: &str| pairs.remove(name);
@@ -209,10 +218,10 @@ impl FieldMap {
                 keep: Vec::new(),
                 by_language: BTreeMap::new(),
             }),
-            _ => bail!("--map: source, language and problem are needed"),
+            _ => return Err("--map: source, language and problem are needed".to_owned()),
         }
         if let Some(name) = pairs.keys().next() {
-            bail!("--map: unknown field {name:?}");
+            return Err(format!("--map: unknown field {name:?}"));
         }
         Ok(map)
     }

@@ -70,7 +70,7 @@ fn show(common: &Common, report: &impl Serialize, rows: &[Vec<String>]) -> anyho
 }
 
 fn import(common: &Common, args: &Import) -> anyhow::Result<()> {
-    let table = languages(args.filter.language_table.as_deref(), &args.filter.languages)?;
+    let table = languages(args.filter.languages_table.as_deref(), &args.filter.languages)?;
     let mut map = args.map.as_deref().map(FieldMap::parse).transpose()?;
     if let (Some(map), Some(corpus)) = (&mut map, &args.corpus) {
         map.corpus = Some(corpus.clone());
@@ -130,7 +130,7 @@ fn import(common: &Common, args: &Import) -> anyhow::Result<()> {
 }
 
 fn candidates(common: &Common, args: &Candidates) -> anyhow::Result<()> {
-    let table = languages(args.filter.language_table.as_deref(), &args.filter.languages)?;
+    let table = languages(args.filter.languages_table.as_deref(), &args.filter.languages)?;
     let options = CandidateOptions {
         min_languages: args.min_languages,
         per_language: args.per_language,
@@ -172,7 +172,7 @@ fn candidates(common: &Common, args: &Candidates) -> anyhow::Result<()> {
 }
 
 fn groups(common: &Common, args: &Groups) -> anyhow::Result<()> {
-    let table = languages(args.language_table.as_deref(), &args.languages)?;
+    let table = languages(args.languages_table.as_deref(), &args.languages)?;
     let options = GroupOptions {
         evidence: args.evidence,
         min_languages: args.min_languages,
