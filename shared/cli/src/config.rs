@@ -17,7 +17,10 @@ pub(crate) fn expand(
     arguments: Vec<OsString>,
     tables: &[&str],
 ) -> anyhow::Result<Vec<OsString>> {
-    let (command, after) = subcommand(command, &arguments);
+    // Built, so that a subcommand knows the options that are common to all.
+    let mut command = command.clone();
+    command.build();
+    let (command, after) = subcommand(&command, &arguments);
     let files = config_files(&arguments[after..])?;
     if files.is_empty() {
         return Ok(arguments);
@@ -163,7 +166,8 @@ mod tests {
             .arg(Arg::new("langs").long("langs").num_args(1))
             .arg(Arg::new("tie-head").long("tie-head").action(clap::ArgAction::SetTrue))
             .arg(Arg::new("config").long("config").num_args(1).action(clap::ArgAction::Append));
-        Command::new("tool").subcommand(run)
+        let seed = Arg::new("seed").long("seed").num_args(1).global(true);
+        Command::new("tool").arg(seed).subcommand(run)
     }
 
     fn expanded(toml: &str, rest: &[&str], tables: &[&str]) -> anyhow::Result<Vec<String>> {
@@ -186,6 +190,12 @@ mod tests {
         assert_eq!(all, ["tool", "sft", "--langs=python,lua", "--lr=0.001", "--tie-head", "data"]);
         let won = expanded(toml, &["-l", "2", "--langs=c"], &[]).unwrap();
         assert_eq!(won, ["tool", "sft", "--tie-head", "-l", "2", "--langs=c"]);
+    }
+
+    #[test]
+    fn options_common_to_all_subcommands_are_keys_too() {
+        assert_eq!(expanded("seed = 7\n", &[], &[]).unwrap(), ["tool", "sft", "--seed=7"]);
+        assert_eq!(expanded("seed = 7\n", &["--seed", "8"], &[]).unwrap(), ["tool", "sft", "--seed", "8"]);
     }
 
     #[test]
