@@ -1,0 +1,246 @@
+//! `cog-train rl` from the outside, with a toy sampler and judge in the place of the other two processes.
+
+#[expect(dead_code, reason = "shared with the tests of lm and sft")]
+mod toy;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use cognate_policy::{Follower, Next, PolicyDir};
+use cognate_random::Key;
+
+struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        toy::model(dir.path(), 3);
+        Self { dir }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn rl(&self, steps: u64, more: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cog-train"));
+        command.current_dir(self.dir.path()).args(["rl", "--model", "initial", "--policy", "policy", "-q"]);
+        command.args(["--steps", &steps.to_string(), "--groups", &toy::GROUPS.to_string()]);
+        command.args(["-o", "out", "--metrics", "out.metrics.jsonl"]).args(more);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs trainer and toy sampler until one of them ends; `staleness` as `--max-staleness` of the sampler.
+    fn pipe(&self, command: &mut Command, steps: u64, staleness: u64) -> Output {
+        let mut child = command.spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let policy = self.at("policy");
+        let sampler = std::thread::spawn(move || sample(&policy, stdin, steps, staleness));
+        let out = child.wait_with_output().unwrap();
+        sampler.join().unwrap();
+        out
+    }
+
+    fn complete(&self, steps: u64, staleness: u64, more: &[&str]) {
+        let out = self.pipe(&mut self.rl(steps, more), steps, staleness);
+        assert!(out.status.success(), "{}: {}", out.status, String::from_utf8_lossy(&out.stderr));
+        assert!(!self.at("out.ckpt").exists());
+    }
+
+    fn weights(&self) -> Vec<u8> {
+        fs::read(self.at("out/model.safetensors")).unwrap()
+    }
+
+    fn metrics(&self) -> PathBuf {
+        self.at("out.metrics.jsonl")
+    }
+}
+
+/// What cog-sample and cog-judge do; ends quietly when the trainer does.
+fn sample(policy: &Path, mut out: impl Write, steps: u64, staleness: u64) {
+    let mut follower = Follower::new(policy);
+    follower.max_staleness = staleness;
+    follower.start_timeout = Duration::from_secs(20);
+    let Ok(first) = follower.first() else { return };
+    let mut prompts_done = first.prompts_done;
+    for step in first.step..=steps {
+        let Ok(Next::Sample(version)) = follower.wait(step) else { return };
+        let text = toy::step(&version.path, version.number, step, prompts_done);
+        prompts_done += toy::GROUPS;
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[test]
+fn reward_rises_and_does_not_without_a_learning_rate() {
+    let w = World::new();
+    w.complete(40, 0, &["--lr", "2e-2"]);
+    let reward = toy::series(&w.metrics(), "reward_mean");
+    assert_eq!(reward.len(), 40);
+    assert!(mean(&reward[..4]) < 0.5 && mean(&reward[30..]) > 0.8, "{reward:?}");
+    // Sampler and trainer are the same model: what they think of a token differs by rounding.
+    let delta = toy::series(&w.metrics(), "logprob_difference");
+    assert!(delta.iter().all(|d| *d < 1e-5), "{delta:?}");
+    let entropy = toy::series(&w.metrics(), "entropy");
+    assert!(entropy.last() < entropy.first());
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        assert_eq!(fs::read(w.at("out").join(name)).unwrap(), fs::read(w.at("initial").join(name)).unwrap());
+    }
+    let policy = PolicyDir::new(w.at("policy"));
+    assert_eq!((policy.current().unwrap(), policy.versions().unwrap().len()), (Some(40), 4));
+    assert!(policy.request().unwrap().unwrap().done);
+    assert_eq!(fs::read(w.at("policy/40/model.safetensors")).unwrap(), w.weights());
+
+    let control = World::new();
+    control.complete(12, 0, &["--lr", "0"]);
+    let reward = toy::series(&control.metrics(), "reward_mean");
+    assert!(reward.iter().all(|r| *r < 0.6), "{reward:?}");
+    assert_eq!(control.weights(), fs::read(control.at("initial/model.safetensors")).unwrap());
+}
+
+#[test]
+fn threads_staleness_and_micro_batches() {
+    let one = World::new();
+    one.complete(6, 0, &["--lr", "1e-2", "-j", "1"]);
+    let two = World::new();
+    two.complete(6, 0, &["--lr", "1e-2", "-j", "2"]);
+    assert_eq!(one.weights(), two.weights(), "threads must not change a byte");
+    assert_eq!(toy::exact_metrics(&one.metrics()), toy::exact_metrics(&two.metrics()));
+    let [a, b] = [(); 2].map(|()| {
+        let w = World::new();
+        w.complete(6, 1, &["--lr", "1e-2"]);
+        (w.weights(), toy::series(&w.metrics(), "staleness"))
+    });
+    assert_eq!(a, b, "overlapped sampling is as reproducible");
+    assert_eq!(a.1, [0.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+    assert_ne!(a.0, one.weights());
+}
+
+#[test]
+fn several_minibatches_clip_and_a_reference_is_kept_to() {
+    let w = World::new();
+    w.complete(8, 0, &["--lr", "3e-2", "--minibatches", "2", "--inner-epochs", "2", "--kl", "0.1"]);
+    let ratio = toy::series(&w.metrics(), "ratio_mean");
+    assert!(ratio.iter().any(|r| (r - 1.0).abs() > 1e-3), "{ratio:?}");
+    let clipped = [toy::series(&w.metrics(), "clipped_low"), toy::series(&w.metrics(), "clipped_high")].concat();
+    assert!(clipped.iter().any(|c| *c > 0.0) && clipped.iter().all(|c| *c < 1.0), "{clipped:?}");
+    let kl = toy::series(&w.metrics(), "kl_reference");
+    assert!(kl[0] < 0.05 && kl.iter().skip(2).any(|k| *k > kl[0]), "{kl:?}");
+}
+
+/// Kills the trainer again and again, wherever it happens to be, and lets the pipe go on.
+fn killed_often(seed: u64, steps: u64, staleness: u64, flags: &[&str]) -> (World, u32) {
+    let w = World::new();
+    let mut kills = 0;
+    for round in 0..400u64 {
+        let mut child: Child = w.rl(steps, flags).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let policy = w.at("policy");
+        let sampler = std::thread::spawn(move || sample(&policy, stdin, steps, staleness));
+        // From before the first request to several steps later.
+        let pause = 2.0 + 60.0 * f64::from(Key::new(seed).with(round).uniform(0));
+        std::thread::sleep(Duration::from_micros((pause * 1000.0) as u64));
+        let ended = child.try_wait().unwrap();
+        if ended.is_none() {
+            child.kill().unwrap();
+            kills += 1;
+        }
+        let status = child.wait().unwrap();
+        sampler.join().unwrap();
+        assert!(ended.is_none() || status.success(), "{status}");
+        if status.success() {
+            return (w, kills);
+        }
+        assert!(!w.at("out/config.json").exists() || w.at("out/model.safetensors").exists());
+    }
+    panic!("never done");
+}
+
+#[test]
+fn killed_anywhere_no_step_is_lost_or_repeated() {
+    let steps = 30;
+    for (staleness, every) in [(0, "7"), (1, "4")] {
+        let flags = ["--lr", "1e-2", "--checkpoint-every", every];
+        let whole = World::new();
+        whole.complete(steps, staleness, &flags);
+        let (broken, kills) = killed_often(staleness, steps, staleness, &flags);
+        assert!(kills >= 3, "{kills} kills prove little");
+        assert_eq!(broken.weights(), whole.weights(), "after {kills} kills");
+        assert_eq!(toy::exact_metrics(&broken.metrics()), toy::exact_metrics(&whole.metrics()));
+    }
+}
+
+#[test]
+fn an_input_that_ends_early_is_a_failure_and_the_same_pipe_goes_on() {
+    let whole = World::new();
+    whole.complete(5, 0, &["--lr", "1e-2"]);
+    let w = World::new();
+    // The sampler dies after two steps.
+    let out = w.pipe(&mut w.rl(5, &["--lr", "1e-2"]), 2, 0);
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(text.contains("the input ended after step 2 of 5"), "{text}");
+    assert!(!w.at("out").exists());
+    w.complete(5, 0, &["--lr", "1e-2"]);
+    assert_eq!(w.weights(), whole.weights());
+}
+
+/// Gives the trainer fixed input and returns how it ended.
+fn fed(w: &World, flags: &[&str], text: &str) -> (i32, String) {
+    let mut child = w.rl(5, flags).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let _ = stdin.write_all(text.as_bytes());
+    drop(stdin);
+    let out = child.wait_with_output().unwrap();
+    (out.status.code().unwrap_or(-1), String::from_utf8_lossy(&out.stderr).into_owned())
+}
+
+#[test]
+fn batches_that_are_not_what_was_asked_for_are_refused_or_skipped() {
+    let w = World::new();
+    let initial = w.at("initial");
+    let first = toy::step(&initial, 0, 1, 0);
+    let refused = |text: &str, flags: &[&str], reason: &str| {
+        let (code, said) = fed(&World::new(), flags, text);
+        assert!(code == 3 && said.contains(reason), "{code}: {said}");
+    };
+    refused(&toy::step(&initial, 0, 2, 0), &[], "step 2 came where step 1 was asked for");
+    refused(&toy::step(&initial, 1, 1, 0), &[], "version 1 has not been published yet");
+    let second = first.clone() + &toy::step(&initial, 0, 2, 0);
+    refused(&second, &["--max-staleness", "0"], "version 0 is 1 steps old");
+    refused(&first.replace("\"ids\":[", "\"ids\":[99,"), &[], "ids but");
+    refused(&first.replace("rollout/1", "rollout/2"), &[], "rollout/2");
+    // A batch that is cut off, even between two lines, is no batch.
+    let cut = &first[..first[..first.len() - 2].rfind('\n').unwrap() + 1];
+    let (code, said) = fed(&w, &[], cut);
+    assert!(code == 1 && said.contains("ended inside a step"), "{code}: {said}");
+    // A step that came twice is done once.
+    let (code, said) = fed(&w, &["-v"], &(first.clone() + &first));
+    assert!(code == 1 && said.contains("ended after step 1 of 5"), "{code}: {said}");
+}
+
+#[test]
+fn two_trainers_do_not_share_a_policy() {
+    let w = World::new();
+    let mut child = w.rl(5, &[]).spawn().unwrap();
+    while PolicyDir::new(w.at("policy")).trainer_lives() != Some(true) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let (code, said) = fed(&w, &[], "");
+    assert!(code == 1 && said.contains("another trainer publishes here"), "{code}: {said}");
+    // SAFETY: a signal to our own child.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    assert_eq!(child.wait().unwrap().code(), Some(0), "SIGTERM while waiting for rollouts");
+}
