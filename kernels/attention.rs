@@ -204,10 +204,11 @@ impl WithSimd for Forward<'_> {
                 product(simd, score, np, left, key_t, np, dim, seen, false);
                 let mut scales = [0.0; ROWS];
                 for (r, scale) in scales.iter_mut().enumerate().take(rows) {
-                    let (s, masked) = score[r * np..r * np + seen].split_at_mut(q + r + 1);
+                    // Masked scores become exactly 0; whole vectors are worked on.
+                    let s = &mut score[r * np..r * np + seen];
+                    s[q + r + 1..].fill(f32::NEG_INFINITY);
                     let top = maximum(s);
                     let total = exp_shifted(s, top);
-                    masked.fill(0.0);
                     *scale = 1.0 / total;
                     let at = (part.first + q + r) * part.heads.query + head;
                     // SAFETY: this task alone owns this document's entries of its heads.
@@ -325,18 +326,18 @@ impl WithSimd for Backward<'_> {
                 let left = Left { data: dout, row: dp, col: 1 };
                 product(simd, dscore, np, left, value_t, np, dim, seen, false);
                 for r in 0..ROWS {
+                    let p = &mut score[r * np..r * np + seen];
+                    let ds = &mut dscore[r * np..r * np + seen];
                     let visible = if r < rows { q + r + 1 } else { 0 };
-                    let (p, masked) = score[r * np..r * np + seen].split_at_mut(visible);
-                    let (ds, dmasked) = dscore[r * np..r * np + seen].split_at_mut(visible);
-                    masked.fill(0.0);
-                    dmasked.fill(0.0);
+                    p[visible..].fill(f32::NEG_INFINITY);
+                    let (mut shift, mut through) = (0.0, 0.0);
                     if r < rows {
-                        let shift = lse[(part.first + q + r) * heads.query + head];
-                        let through = dot(&dout_all[at(r)..at(r) + dim], &out_all[at(r)..at(r) + dim]);
-                        for (p, ds) in p.iter_mut().zip(ds) {
-                            *p = exp1(*p - shift);
-                            *ds = *p * (*ds - through);
-                        }
+                        shift = lse[(part.first + q + r) * heads.query + head];
+                        through = dot(&dout_all[at(r)..at(r) + dim], &out_all[at(r)..at(r) + dim]);
+                    }
+                    for (p, ds) in p.iter_mut().zip(ds) {
+                        *p = exp1(*p - shift);
+                        *ds = *p * (*ds - through);
                     }
                 }
                 let left = Left { data: dscore, row: np, col: 1 };

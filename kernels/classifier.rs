@@ -6,7 +6,7 @@
 
 use crate::Tensor;
 use crate::parallel::{Shared, block_rows, for_each};
-use crate::vector::{LANES, dispatch, exp1, load, maximum, splat, sum};
+use crate::vector::{LANES, dispatch, exp1, maximum, splat, sum, update};
 
 /// What [`forward`] leaves a row: `[log p(target), entropy in nats, 1 / Σ e^(l/τ − max)]`.
 pub type Row = [f32; 3];
@@ -45,23 +45,21 @@ fn row_forward(l: &mut [f32], target: usize, inverse: f32) -> Row {
     let at = l[target].mul_add(inverse, -top);
     // Σ e^x and Σ x e^x with x = l/τ − max.
     let (mut total, mut weighted) = (splat(0.0), splat(0.0));
-    let mut chunks = l.chunks_exact_mut(LANES);
-    for chunk in &mut chunks {
-        let mut v = load(chunk);
-        for i in 0..LANES {
-            let x = v[i].mul_add(inverse, -top);
-            v[i] = exp1(x);
-            total[i] += v[i];
-            weighted[i] = x.mul_add(v[i], weighted[i]);
-        }
-        chunk.copy_from_slice(&v);
-    }
-    for (i, l) in chunks.into_remainder().iter_mut().enumerate() {
-        let x = l.mul_add(inverse, -top);
-        *l = exp1(x);
-        total[i] += *l;
-        weighted[i] = x.mul_add(*l, weighted[i]);
-    }
+    // The padding's exponential is 0; its x is finite, so that 0·x is 0.
+    update(
+        l,
+        f32::MIN,
+        #[inline(always)]
+        |mut v| {
+            for i in 0..LANES {
+                let x = v[i].mul_add(inverse, -top).max(f32::MIN);
+                v[i] = exp1(x);
+                total[i] += v[i];
+                weighted[i] = x.mul_add(v[i], weighted[i]);
+            }
+            v
+        },
+    );
     let (total, weighted) = (sum(total), sum(weighted));
     let log_total = total.ln();
     [at - log_total, log_total - weighted / total, 1.0 / total]

@@ -21,19 +21,36 @@ pub struct Cache {
     pub values: Tensor,
 }
 
-/// Writes the keys and values of row `row` of `qkv` at `position` of the sequence whose pages are
-/// given.
-pub fn append(cache: &mut Cache, qkv: &Tensor, row: usize, pages: &[u32], position: usize, heads: Heads) {
-    let page = pages[position / PAGE] as usize;
-    let slot = position % PAGE;
-    let row = qkv.row(row);
-    let (dim, stride) = (heads.dim, heads.key * heads.dim * PAGE);
-    let keys = &mut cache.keys.f32_mut()[page * stride..(page + 1) * stride];
-    for (i, &k) in row[heads.out()..][..heads.key * dim].iter().enumerate() {
-        keys[i * PAGE + slot] = k;
+/// Fills the cache from packed prompts: rows `starts[d]..starts[d + 1]` of `qkv` become positions
+/// `0..` of the sequence with pages `tables[d]`. No page may stand in two tables.
+pub fn fill(cache: &mut Cache, qkv: &Tensor, starts: &[u32], tables: &[Vec<u32>], heads: Heads) {
+    assert_eq!(tables.len() + 1, starts.len(), "a table a document");
+    let (row, stride) = (heads.row(), heads.key * heads.dim * PAGE);
+    let qkv = qkv.f32();
+    let (keys, values) = (Shared::new(cache.keys.f32_mut()), Shared::new(cache.values.f32_mut()));
+    for_each(tables.len(), |d| {
+        let rows = &qkv[starts[d] as usize * row..starts[d + 1] as usize * row];
+        for (rows, &page) in rows.chunks(PAGE * row).zip(&tables[d]) {
+            // SAFETY: pages do not overlap, and each stands in one table only.
+            let (keys, values) = unsafe {
+                (keys.slice(page as usize * stride, stride), values.slice(page as usize * stride, stride))
+            };
+            for (slot, row) in rows.chunks_exact(row).enumerate() {
+                write(keys, values, row, slot, heads);
+            }
+        }
+    });
+}
+
+/// Writes the keys and values of one row of `qkv` into a page.
+#[inline(always)]
+fn write(keys: &mut [f32], values: &mut [f32], row: &[f32], slot: usize, heads: Heads) {
+    let dim = heads.dim;
+    let (new_keys, new_values) = row[heads.out()..].split_at(heads.key * dim);
+    for (line, k) in keys.chunks_exact_mut(PAGE).zip(new_keys) {
+        line[slot] = *k;
     }
-    let values = &mut cache.values.f32_mut()[page * stride..(page + 1) * stride];
-    for (g, v) in row[heads.out() + heads.key * dim..].chunks_exact(dim).enumerate() {
+    for (g, v) in new_values.chunks_exact(dim).enumerate() {
         values[(g * PAGE + slot) * dim..][..dim].copy_from_slice(v);
     }
 }
@@ -46,7 +63,7 @@ pub fn copy_page(cache: &mut Cache, from: u32, to: u32) {
     }
 }
 
-/// One sequence's view of the cache: its pages, and how many positions hold keys.
+/// One sequence's view of the cache: its pages, and its length with the new token.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
     pub pages: &'a [u32],
@@ -57,122 +74,133 @@ thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = RefCell::default();
 }
 
-/// `out` `[B, H D]` from the queries of `qkv` `[B, (H + 2G) D]`, row `b` attending to all `length`
-/// positions of `span(b)`, its own among them.
+/// Appends the keys and values of each row of `qkv` `[B, (H + 2G) D]` to its sequence, as position
+/// `length − 1` of `span(b)`, and attends from its queries to all `length` positions: `out`
+/// `[B, H D]`. The page written to must belong to that sequence alone.
 pub fn forward<'a>(
     out: &mut Tensor,
     qkv: &Tensor,
-    cache: &Cache,
+    cache: &mut Cache,
     heads: Heads,
     span: impl Fn(usize) -> Span<'a> + Sync + Send,
 ) {
     let batch = qkv.rows();
     assert!(out.rows() == batch && out.cols() == heads.out() && qkv.cols() == heads.row(), "shapes agree");
-    let (qkv, keys, values) = (qkv.f32(), cache.keys.f32(), cache.values.f32());
+    let qkv = qkv.f32();
     let out = Shared::new(out.f32_mut());
+    let stride = heads.key * heads.dim * PAGE;
+    let tables = (Shared::new(cache.keys.f32_mut()), Shared::new(cache.values.f32_mut()));
     const BLOCK: usize = 4;
     for_each(batch.div_ceil(BLOCK), |block| {
         for b in block * BLOCK..batch.min((block + 1) * BLOCK) {
             let span = span(b);
-            let query = &qkv[b * heads.row()..][..heads.out()];
-            // SAFETY: one row a sequence.
-            let out = unsafe { out.slice(b * heads.out(), heads.out()) };
+            assert!(span.length > 0 && span.length <= span.pages.len() * PAGE, "the new token has a page");
+            let row = &qkv[b * heads.row()..][..heads.row()];
+            let (last, slot) = (span.pages[(span.length - 1) / PAGE], (span.length - 1) % PAGE);
+            // SAFETY: one row a sequence; the page written to is this sequence's own, and shared
+            // pages are only read.
+            let (out, page, values) = unsafe {
+                (
+                    out.slice(b * heads.out(), heads.out()),
+                    tables.0.slice(last as usize * stride, stride),
+                    tables.1.slice(last as usize * stride, stride),
+                )
+            };
+            write(page, values, row, slot, heads);
+            let query = &row[..heads.out()];
             SCRATCH.with_borrow_mut(|scratch| {
                 dispatch(
                     #[inline(always)]
-                    || sequence(out, query, keys, values, heads, span, scratch),
+                    || sequence(out, query, tables, heads, span, scratch),
                 );
             });
         }
     });
 }
 
+/// One sequence, page by page and all heads of a page together: what bounds this op is the flow of
+/// pages from memory, so each is read once and in order.
 #[inline(always)]
 fn sequence(
     out: &mut [f32],
     query: &[f32],
-    keys: &[f32],
-    values: &[f32],
+    (keys, values): (Shared<f32>, Shared<f32>),
     heads: Heads,
     span: Span,
     scratch: &mut Vec<f32>,
 ) {
-    let (dim, ratio) = (heads.dim, heads.query / heads.key);
+    let (dim, ratio, scale) = (heads.dim, heads.query / heads.key, heads.scale());
     let stride = heads.key * dim * PAGE;
     let pages = &span.pages[..span.length.div_ceil(PAGE)];
+    // Scores `[H, positions]`, a row a head.
     let padded = pages.len() * PAGE;
-    if scratch.len() < padded {
-        scratch.resize(padded, 0.0);
+    if scratch.len() < heads.query * padded {
+        scratch.resize(heads.query * padded, 0.0);
     }
-    for head in 0..heads.query {
-        let group = head / ratio;
-        let q = &query[head * dim..(head + 1) * dim];
-        let scale = heads.scale();
-        for (page, score) in pages.iter().zip(scratch.chunks_exact_mut(PAGE)) {
-            let keys = &keys[*page as usize * stride + group * dim * PAGE..][..dim * PAGE];
-            let mut acc: [V; 2] = [splat(0.0); 2];
-            let mut rows = keys.chunks_exact(2 * PAGE);
-            let mut pairs = q.chunks_exact(2);
-            for (k, q) in (&mut rows).zip(&mut pairs) {
-                acc[0] = fma(splat(q[0]), load(k), acc[0]);
-                acc[1] = fma(splat(q[1]), load(&k[PAGE..]), acc[1]);
-            }
-            for (k, q) in rows.remainder().chunks_exact(PAGE).zip(pairs.remainder()) {
-                acc[0] = fma(splat(*q), load(k), acc[0]);
-            }
-            for (i, s) in score.iter_mut().enumerate() {
-                *s = (acc[0][i] + acc[1][i]) * scale;
+    let scores = &mut scratch[..heads.query * padded];
+    for (i, &page) in pages.iter().enumerate() {
+        // SAFETY: no task writes to a page of this sequence any more.
+        let keys: &[f32] = unsafe { keys.slice(page as usize * stride, stride) };
+        for (head, q) in query.chunks_exact(dim).enumerate() {
+            let keys = &keys[head / ratio * dim * PAGE..][..dim * PAGE];
+            let acc = page_scores(q, keys);
+            for (s, a) in scores[head * padded + i * PAGE..][..PAGE].iter_mut().zip(acc) {
+                *s = a * scale;
             }
         }
-        let score = &mut scratch[..span.length];
-        let top = maximum(score);
-        let total = exp_shifted(score, top);
-        let out = &mut out[head * dim..(head + 1) * dim];
-        gather_values(out, score, values, pages, stride, group, dim);
-        let inverse = 1.0 / total;
-        for o in out {
-            *o *= inverse;
+    }
+    for scores in scores.chunks_exact_mut(padded) {
+        scores[span.length..].fill(f32::NEG_INFINITY);
+        let top = maximum(scores);
+        let inverse = 1.0 / exp_shifted(scores, top);
+        scores[..span.length].iter_mut().for_each(|s| *s *= inverse);
+    }
+    out.fill(0.0);
+    for (i, &page) in pages.iter().enumerate() {
+        // SAFETY: as above.
+        let values: &[f32] = unsafe { values.slice(page as usize * stride, stride) };
+        let live = PAGE.min(span.length - i * PAGE);
+        for (head, out) in out.chunks_exact_mut(dim).enumerate() {
+            let weights = &scores[head * padded + i * PAGE..][..live];
+            add_values(out, weights, &values[head / ratio * dim * PAGE..][..dim * PAGE]);
         }
     }
 }
 
-/// `out = Σ_j p_j v_j`, thirty-two channels at a time.
+/// `q · k` for the sixteen keys of a page `[D, 16]`; even and odd channels apart, so that two
+/// chains of additions overlap.
 #[inline(always)]
-fn gather_values(
-    out: &mut [f32],
-    score: &[f32],
-    values: &[f32],
-    pages: &[u32],
-    stride: usize,
-    group: usize,
-    dim: usize,
-) {
+fn page_scores(q: &[f32], keys: &[f32]) -> V {
+    let (mut even, mut odd) = (splat(0.0), splat(0.0));
+    for (q, k) in q.chunks_exact(2).zip(keys.chunks_exact(2 * PAGE)) {
+        even = fma(splat(q[0]), load(k), even);
+        odd = fma(splat(q[1]), load(&k[PAGE..]), odd);
+    }
+    for i in 0..LANES {
+        even[i] += odd[i];
+    }
+    even
+}
+
+/// `out += Σ_j p_j v_j` for the values of a page `[16, D]`, thirty-two channels at a time.
+#[inline(always)]
+fn add_values(out: &mut [f32], weights: &[f32], values: &[f32]) {
+    let dim = out.len();
     let mut first = 0;
     while first + 2 * LANES <= dim {
-        let mut acc: [V; 4] = [splat(0.0); 4];
-        for (page, p) in pages.iter().zip(score.chunks(PAGE)) {
-            let values = &values[*page as usize * stride + group * PAGE * dim..][..PAGE * dim];
-            for (j, &p) in p.iter().enumerate() {
-                let v = &values[j * dim + first..][..2 * LANES];
-                let even = j % 2 * 2;
-                acc[even] = fma(splat(p), load(v), acc[even]);
-                acc[even + 1] = fma(splat(p), load(&v[LANES..]), acc[even + 1]);
-            }
+        let (mut low, mut high) = (load(&out[first..]), load(&out[first + LANES..]));
+        for (&p, v) in weights.iter().zip(values.chunks_exact(dim)) {
+            low = fma(splat(p), load(&v[first..]), low);
+            high = fma(splat(p), load(&v[first + LANES..]), high);
         }
-        for i in 0..LANES {
-            out[first + i] = acc[0][i] + acc[2][i];
-            out[first + LANES + i] = acc[1][i] + acc[3][i];
-        }
+        out[first..first + LANES].copy_from_slice(&low);
+        out[first + LANES..first + 2 * LANES].copy_from_slice(&high);
         first += 2 * LANES;
     }
     if first < dim {
-        out[first..].fill(0.0);
-        for (page, p) in pages.iter().zip(score.chunks(PAGE)) {
-            let values = &values[*page as usize * stride + group * PAGE * dim..][..PAGE * dim];
-            for (j, &p) in p.iter().enumerate() {
-                for (o, v) in out[first..].iter_mut().zip(&values[j * dim + first..(j + 1) * dim]) {
-                    *o = p.mul_add(*v, *o);
-                }
+        for (&p, v) in weights.iter().zip(values.chunks_exact(dim)) {
+            for (o, v) in out[first..].iter_mut().zip(&v[first..]) {
+                *o = p.mul_add(*v, *o);
             }
         }
     }

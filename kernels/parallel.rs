@@ -44,4 +44,9 @@ impl<T> Shared<T> {
         // SAFETY: in bounds by the assertion; disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
+
+    /// The first value, for callers that address blocks by strides; the same promise holds.
+    pub(crate) fn pointer(&self) -> *mut T {
+        self.0
+    }
 }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use crate::Tensor;
-use crate::vector::{LANES, dispatch, exp_shifted, exp1, load, maximum, splat, sum};
+use crate::vector::{LANES, dispatch, exp_shifted, exp1, fold, map, maximum, splat, sum, update};
 
 /// How a token is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,9 +98,18 @@ fn draw(logits: &[f32], options: &SampleOptions, uniform: f32, scratch: &mut Scr
         exp_shifted(weights, top)
     } else {
         let inverse = 1.0 / options.temperature;
-        for w in weights.iter_mut() {
-            *w = (*w - top) * inverse;
-        }
+        update(
+            weights,
+            0.0,
+            #[inline(always)]
+            |v| {
+                map(
+                    v,
+                    #[inline(always)]
+                    |l| (l - top) * inverse,
+                )
+            },
+        );
         exp_shifted(weights, 0.0)
     };
     let (token, kept) = if whole(options, n) {
@@ -122,19 +131,19 @@ fn whole(options: &SampleOptions, n: usize) -> bool {
 /// `ln Σ e^(l − top)`.
 #[inline(always)]
 fn log_total(logits: &[f32], top: f32) -> f32 {
-    let mut acc = splat(0.0);
-    let chunks = logits.chunks_exact(LANES);
-    let tail = chunks.remainder();
-    for chunk in chunks {
-        let v = load(chunk);
-        for i in 0..LANES {
-            acc[i] += exp1(v[i] - top);
-        }
-    }
-    for (i, l) in tail.iter().enumerate() {
-        acc[i] += exp1(l - top);
-    }
-    sum(acc).ln()
+    let total = fold(
+        logits,
+        splat(0.0),
+        f32::NEG_INFINITY,
+        #[inline(always)]
+        |mut acc, v| {
+            for i in 0..LANES {
+                acc[i] += exp1(v[i] - top);
+            }
+            acc
+        },
+    );
+    sum(total).ln()
 }
 
 /// The first id at which the running sum of weights exceeds `uniform * total`; sums of 64 first.

@@ -122,19 +122,31 @@ pub(crate) fn fold2(x: &[f32], y: &[f32], init: V, f: impl Fn(V, V, V) -> V) -> 
 /// `Σ x·y` in one fixed order.
 #[inline(always)]
 pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
-    sum(fold2(x, y, splat(0.0), |acc, a, b| fma(a, b, acc)))
+    sum(fold2(
+        x,
+        y,
+        splat(0.0),
+        #[inline(always)]
+        |acc, a, b| fma(a, b, acc),
+    ))
 }
 
 /// `max x`, `-inf` of nothing.
 #[inline(always)]
 pub(crate) fn maximum(x: &[f32]) -> f32 {
-    max(fold(x, splat(f32::NEG_INFINITY), f32::NEG_INFINITY, |acc, a| {
-        let mut v = acc;
-        for i in 0..LANES {
-            v[i] = if a[i] > v[i] { a[i] } else { v[i] };
-        }
-        v
-    }))
+    max(fold(
+        x,
+        splat(f32::NEG_INFINITY),
+        f32::NEG_INFINITY,
+        #[inline(always)]
+        |acc, a| {
+            let mut v = acc;
+            for i in 0..LANES {
+                v[i] = if a[i] > v[i] { a[i] } else { v[i] };
+            }
+            v
+        },
+    ))
 }
 
 /// `e^x` within 2 units in the last place on [-87.3, 88]; 0 below, `e^88` above; a NaN stays a NaN.
@@ -167,9 +179,10 @@ pub(crate) fn exp(x: V) -> V {
     map(x, exp1)
 }
 
-/// Replaces every value of `x` by `f` of it, vector by vector.
+/// Replaces every vector of `x` by `f` of it; the tail is padded with `pad`, so that it costs one
+/// vector and not up to fifteen scalars.
 #[inline(always)]
-pub(crate) fn update(x: &mut [f32], f: impl Fn(V) -> V) {
+pub(crate) fn update(x: &mut [f32], pad: f32, mut f: impl FnMut(V) -> V) {
     let mut chunks = x.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
         let v = f(load(chunk));
@@ -177,7 +190,7 @@ pub(crate) fn update(x: &mut [f32], f: impl Fn(V) -> V) {
     }
     let tail = chunks.into_remainder();
     if !tail.is_empty() {
-        let mut v = splat(0.0);
+        let mut v = splat(pad);
         v[..tail.len()].copy_from_slice(tail);
         let v = f(v);
         let n = tail.len();
@@ -189,18 +202,22 @@ pub(crate) fn update(x: &mut [f32], f: impl Fn(V) -> V) {
 #[inline(always)]
 pub(crate) fn exp_shifted(x: &mut [f32], shift: f32) -> f32 {
     let mut acc = splat(0.0);
-    let mut chunks = x.chunks_exact_mut(LANES);
-    for chunk in &mut chunks {
-        let v = exp(map(load(chunk), |a| a - shift));
-        chunk.copy_from_slice(&v);
-        for i in 0..LANES {
-            acc[i] += v[i];
-        }
-    }
-    for (i, x) in chunks.into_remainder().iter_mut().enumerate() {
-        *x = exp1(*x - shift);
-        acc[i] += *x;
-    }
+    update(
+        x,
+        f32::NEG_INFINITY,
+        #[inline(always)]
+        |v| {
+            let v = exp(map(
+                v,
+                #[inline(always)]
+                |a| a - shift,
+            ));
+            for i in 0..LANES {
+                acc[i] += v[i];
+            }
+            v
+        },
+    );
     sum(acc)
 }
 

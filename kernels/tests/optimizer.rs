@@ -50,7 +50,8 @@ fn the_norm_covers_every_tensor_and_tail() {
             Tensor::from_slice(Device::Cpu, 1, n, &values)
         })
         .collect();
-    let want: f64 = tensors.iter().flat_map(|t| t.f32()).map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    let want: f64 =
+        tensors.iter().flat_map(|t| t.f32()).map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
     let got = grad_norm::forward(tensors.iter(), &mut Vec::new());
     assert!((got - want).abs() < 1e-5 * want, "{got} against {want}");
 }

@@ -205,19 +205,7 @@ impl Decoder {
             &self.positions,
             |l, v| {
                 attention::forward(&mut v.attention, &mut v.lse, &v.qkv, &starts, heads);
-                for (span, pages) in starts.windows(2).zip(&tables) {
-                    for row in span[0]..span[1] {
-                        let position = (row - span[0]) as usize;
-                        decode_attention::append(
-                            &mut caches[l],
-                            &v.qkv,
-                            row as usize,
-                            pages,
-                            position,
-                            heads,
-                        );
-                    }
-                }
+                decode_attention::fill(&mut caches[l], &v.qkv, &starts, &tables, heads);
             },
             |_, _| {},
         );
@@ -331,11 +319,7 @@ impl Decoder {
             &self.tokens,
             &self.positions,
             |l, v| {
-                for (b, &row) in fed.iter().enumerate() {
-                    let s = &sequences[row];
-                    decode_attention::append(&mut caches[l], &v.qkv, b, &s.pages, s.length, heads);
-                }
-                decode_attention::forward(&mut v.attention, &v.qkv, &caches[l], heads, |b| {
+                decode_attention::forward(&mut v.attention, &v.qkv, &mut caches[l], heads, |b| {
                     let s = &sequences[fed[b]];
                     Span { pages: &s.pages, length: s.length + 1 }
                 });
