@@ -18,6 +18,16 @@ const WORDS: [&str; 64] = [
 pub fn input(source: Source, size: usize, stream: &mut Stream) -> String {
     match source {
         Source::Range { .. } => format!("{}\n", size + 2),
+        Source::Signed => {
+            let top = *stream.choose(&[6, 15, 25]);
+            let values: Vec<String> = (0..size).map(|_| stream.range(-top, top).to_string()).collect();
+            format!("{}\n", values.join(" "))
+        }
+        Source::Column => {
+            let values = input(Source::Ints, size, stream);
+            format!("{size}\n{}", values.replace(' ', "\n"))
+        }
+        Source::WordLines => input(Source::Words, size, stream).replace(' ', "\n"),
         Source::Ints => {
             // Few distinct values in some inputs, so that duplicates are there.
             let top = *stream.choose(&[9, 20, 30]);
@@ -38,7 +48,8 @@ pub fn input(source: Source, size: usize, stream: &mut Stream) -> String {
 pub fn size(source: Source, input: &str) -> u64 {
     match source {
         Source::Range { .. } => input.trim().parse().unwrap_or(0),
-        Source::Ints | Source::Words => input.split_whitespace().count() as u64,
+        Source::Column => input.split_whitespace().count() as u64 - 1,
+        _ => input.split_whitespace().count() as u64,
     }
 }
 

@@ -74,7 +74,12 @@ fn checked(cli: &Cli) -> anyhow::Result<(Options, Writing)> {
         public: cli.public,
         hidden: cli.hidden,
         variety: cli.paraphrases,
-        difficulty: Difficulty { min_ops: cli.min_ops, max_ops: cli.max_ops, scalar_share: cli.scalar_share },
+        difficulty: Difficulty {
+            level: cli.level,
+            min_ops: cli.min_ops,
+            max_ops: cli.max_ops,
+            scalar_share: cli.scalar_share,
+        },
         shares: shares.clone(),
     };
     let writing = Writing {

@@ -47,7 +47,8 @@ fn write(code: &[Code], depth: usize, put: &mut impl FnMut(usize, &str)) {
     }
 }
 
-/// A template with its places filled: `{x}` the element, `{a}` the list, `{k}` and `{c}` the operation's constant.
+/// A template with its places filled: `{x}` the element, `{a}` the list, `{k}`, `{j}`, `{c}`, `{d}` the operation's
+/// constants.
 pub fn fill(template: &str, places: &[(&str, &str)]) -> String {
     let mut text = template.to_owned();
     for (place, value) in places {
@@ -63,18 +64,9 @@ pub fn choose(stream: &mut Stream, templates: &[&'static str]) -> &'static str {
 
 /// One of the templates, its constants filled.
 pub fn pick(stream: &mut Stream, templates: &[&'static str], op: Op) -> String {
-    let (k, c) = constants(op);
-    fill(choose(stream, templates), &[("{k}", &k), ("{c}", &c)])
-}
-
-fn constants(op: Op) -> (String, String) {
-    use Op::*;
-    match op {
-        Above(k) | Below(k) | AtLeast(k) | AtMost(k) | MultipleOf(k) | Add(k) | Times(k) | Longer(k)
-        | Take(k) => (k.to_string(), String::new()),
-        Contains(c) => (String::new(), c.to_string()),
-        Even | Odd | Square | Upper | Backwards | Length | Sort | Reverse | Dedup => Default::default(),
-    }
+    let constants = op.constants();
+    let places: Vec<(&str, &str)> = constants.iter().map(|(place, value)| (*place, value.as_str())).collect();
+    fill(choose(stream, templates), &places)
 }
 
 /// Conditions and expressions that are written alike in every language of the C family's arithmetic.
@@ -88,7 +80,14 @@ pub fn arithmetic(op: Op) -> &'static [&'static str] {
         AtLeast(_) => &["{x} >= {k}"],
         AtMost(_) => &["{x} <= {k}"],
         MultipleOf(_) => &["{x} % {k} == 0"],
+        NotMultipleOf(_) => &["{x} % {k} != 0"],
+        Between(..) => &["{x} >= {k} && {x} <= {j}"],
+        LastDigit(_) => &["{x} % 10 == {k}"],
+        Not(_) => &["{x} != {k}"],
         Add(_) => &["{x} + {k}"],
+        Subtract(_) => &["{x} - {k}"],
+        Cube => &["{x} * {x} * {x}"],
+        Modulo(_) => &["{x} % {k}"],
         Times(_) => &["{x} * {k}"],
         Square => &["{x} * {x}"],
         _ => &[],

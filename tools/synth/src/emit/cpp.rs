@@ -23,6 +23,12 @@ impl Emitter for Cpp {
 
     fn keep(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
+            Op::Lacks(_) => &["{x}.find('{c}') == string::npos"],
+            Op::Shorter(_) => &["{x}.size() < {k}"],
+            Op::LengthIs(_) => &["{x}.size() == {k}"],
+            Op::StartsWith(_) => &["{x}[0] == '{c}'", "{x}.front() == '{c}'"],
+            Op::EndsWith(_) => &["{x}.back() == '{c}'"],
+            Op::Palindrome => &["{x} == string({x}.rbegin(), {x}.rend())"],
             Op::Contains(_) => &["{x}.find('{c}') != string::npos"],
             Op::Longer(_) => &["{x}.size() > {k}"],
             _ => arithmetic(op),
@@ -32,6 +38,16 @@ impl Emitter for Cpp {
 
     fn map(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
+            Op::Halve => &["{x} / 2"],
+            Op::Distance(_) => &["abs({x} - {k})"],
+            Op::DigitSum => &["digit_sum({x})"],
+            Op::Capitalize => &["!{x}[0] = toupper({x}[0]);"],
+            Op::FirstLetter => &["{x}.substr(0, 1)"],
+            Op::LastLetter => &["{x}.substr({x}.size() - 1)"],
+            Op::Twice => &["{x} + {x}"],
+            Op::Replace(..) => &["!replace({x}.begin(), {x}.end(), '{c}', '{d}');"],
+            // A variable may be named `count`.
+            Op::CountOf(_) => &["std::count({x}.begin(), {x}.end(), '{c}')"],
             Op::Upper => &["!for (char &c : {x}) c = toupper(c);"],
             Op::Backwards => &["!reverse({x}.begin(), {x}.end());"],
             Op::Length => &["{x}.size()"],
@@ -65,14 +81,22 @@ impl Emitter for Cpp {
     }
 
     fn read_list(&self, source: Source, names: &Names, stream: &mut Stream) -> Vec<Code> {
-        let Head { before: mut code, open, .. } = self.read_loop(source, names, stream);
+        let Head { before: mut code, open, first: mut body } = self.read_loop(source, names, stream);
         code.push(line(self.new_list(source.kind(), names.list)));
-        code.push(block(open, vec![line(self.push(names.list, names.element))], "}"));
+        body.push(line(self.push(names.list, names.element)));
+        code.push(block(open, body, "}"));
         code
     }
 
     fn read_loop(&self, source: Source, names: &Names, _: &mut Stream) -> Head {
         let (x, n) = (names.element, names.bound);
+        if source == Source::Column {
+            return Head {
+                before: vec![line(format!("int {n};")), line(format!("cin >> {n};"))],
+                open: format!("for (int i = 0; i < {n}; i++) {{"),
+                first: vec![line(format!("long long {x};")), line(format!("cin >> {x};"))],
+            };
+        }
         let Source::Range { first, beyond } = source else {
             return Head::new(
                 vec![line(format!("{} {x};", type_of(source.kind())))],
@@ -99,6 +123,28 @@ impl Emitter for Cpp {
         match op {
             Op::Sort => vec![line(format!("sort({a}.begin(), {a}.end());"))],
             Op::Reverse => vec![line(format!("reverse({a}.begin(), {a}.end());"))],
+            Op::SortDescending => vec![line(format!("sort({a}.rbegin(), {a}.rend());"))],
+            Op::SortByLength => vec![block(
+                format!("sort({a}.begin(), {a}.end(), [](const string &p, const string &q) {{"),
+                vec![line("return p.size() != q.size() ? p.size() < q.size() : p < q;")],
+                "});",
+            )],
+            Op::Drop(k) => {
+                vec![line(format!("{a}.erase({a}.begin(), {a}.begin() + min<size_t>({k}, {a}.size()));"))]
+            }
+            Op::Last(k) => {
+                vec![line(format!("if ({a}.size() > {k}) {a}.erase({a}.begin(), {a}.end() - {k});"))]
+            }
+            Op::EveryOther => vec![
+                line(self.new_list(kind, "half")),
+                line(format!("for (size_t i = 0; i < {a}.size(); i += 2) half.push_back({a}[i]);")),
+                line(format!("{a} = half;")),
+            ],
+            Op::PrefixSums => vec![line(format!("partial_sum({a}.begin(), {a}.end(), {a}.begin());"))],
+            Op::Differences => vec![
+                line(format!("adjacent_difference({a}.begin(), {a}.end(), {a}.begin());")),
+                line(format!("if (!{a}.empty()) {a}.erase({a}.begin());")),
+            ],
             Op::Take(k) => vec![line(format!("if ({a}.size() > {k}) {a}.resize({k});"))],
             Op::Dedup => vec![
                 line(format!("set<{}> seen;", type_of(kind))),
@@ -119,12 +165,18 @@ impl Emitter for Cpp {
         Vec::new()
     }
 
-    fn value(&self, sink: Sink, _: Kind, list: &str, _: &mut Stream) -> Option<String> {
+    fn value(&self, sink: Sink, kind: Kind, list: &str, _: &mut Stream) -> Option<String> {
         match sink {
             Sink::Sum => Some(format!("accumulate({list}.begin(), {list}.end(), 0LL)")),
             Sink::Count => Some(format!("{list}.size()")),
             Sink::Max => Some(format!("*max_element({list}.begin(), {list}.end())")),
             Sink::Min => Some(format!("*min_element({list}.begin(), {list}.end())")),
+            Sink::Spread => Some(format!(
+                "*max_element({list}.begin(), {list}.end()) - *min_element({list}.begin(), {list}.end())"
+            )),
+            Sink::Distinct => Some(format!("set<{}>({list}.begin(), {list}.end()).size()", type_of(kind))),
+            Sink::First => Some(format!("{list}.front()")),
+            Sink::Final => Some(format!("{list}.back()")),
             Sink::Joined(_) | Sink::Lines => None,
         }
     }
@@ -155,9 +207,13 @@ impl Emitter for Cpp {
     fn wrap(&self, body: Vec<Code>) -> Vec<Code> {
         let text = render(&body, "");
         let headers = [
-            ("algorithm", &["sort(", "reverse(", "max_element(", "min_element("][..]),
+            (
+                "algorithm",
+                &["sort(", "reverse(", "replace(", "count(", "min<", "max_element(", "min_element("][..],
+            ),
+            ("cstdlib", &["abs("]),
             ("iostream", &[""]),
-            ("numeric", &["accumulate("]),
+            ("numeric", &["accumulate(", "partial_sum(", "adjacent_difference("]),
             ("set", &["set<"]),
             ("string", &["string"]),
             ("vector", &["vector<"]),
@@ -168,6 +224,17 @@ impl Emitter for Cpp {
             .map(|(header, _)| line(format!("#include <{header}>")))
             .collect();
         code.push(line("using namespace std;\n\n"));
+        if text.contains("digit_sum(") {
+            code.push(block(
+                "long long digit_sum(long long n) {",
+                vec![
+                    line("long long s = 0;"),
+                    line("for (; n > 0; n /= 10) s += n % 10;"),
+                    line("return s;"),
+                ],
+                "}\n\n",
+            ));
+        }
         code.push(block("int main() {", body, "}"));
         code
     }

@@ -23,6 +23,12 @@ impl Emitter for Go {
 
     fn keep(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
+            Op::Lacks(_) => &["!strings.Contains({x}, \"{c}\")"],
+            Op::Shorter(_) => &["len({x}) < {k}"],
+            Op::LengthIs(_) => &["len({x}) == {k}"],
+            Op::StartsWith(_) => &["strings.HasPrefix({x}, \"{c}\")", "{x}[0] == '{c}'"],
+            Op::EndsWith(_) => &["strings.HasSuffix({x}, \"{c}\")"],
+            Op::Palindrome => &["{x} == reverse({x})"],
             Op::Contains(_) => &["strings.Contains({x}, \"{c}\")"],
             Op::Longer(_) => &["len({x}) > {k}"],
             _ => arithmetic(op),
@@ -32,6 +38,15 @@ impl Emitter for Go {
 
     fn map(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
+            Op::Halve => &["{x} / 2"],
+            Op::Distance(_) => &["abs({x} - {k})"],
+            Op::DigitSum => &["digitSum({x})"],
+            Op::Capitalize => &["strings.ToUpper({x}[:1]) + {x}[1:]"],
+            Op::FirstLetter => &["{x}[:1]"],
+            Op::LastLetter => &["{x}[len({x})-1:]"],
+            Op::Twice => &["{x} + {x}", "strings.Repeat({x}, 2)"],
+            Op::Replace(..) => &["strings.ReplaceAll({x}, \"{c}\", \"{d}\")"],
+            Op::CountOf(_) => &["strings.Count({x}, \"{c}\")"],
             Op::Upper => &["strings.ToUpper({x})"],
             Op::Backwards => &["reverse({x})"],
             Op::Length => &["len({x})"],
@@ -65,14 +80,26 @@ impl Emitter for Go {
     }
 
     fn read_list(&self, source: Source, names: &Names, stream: &mut Stream) -> Vec<Code> {
-        let Head { before: mut code, open, .. } = self.read_loop(source, names, stream);
+        let Head { before: mut code, open, first: mut body } = self.read_loop(source, names, stream);
         code.push(line(self.new_list(source.kind(), names.list)));
-        code.push(block(open, vec![line(self.push(names.list, names.element))], "}"));
+        body.push(line(self.push(names.list, names.element)));
+        code.push(block(open, body, "}"));
         code
     }
 
     fn read_loop(&self, source: Source, names: &Names, _: &mut Stream) -> Head {
         let (x, n) = (names.element, names.bound);
+        if source == Source::Column {
+            return Head {
+                before: vec![
+                    line("in := bufio.NewReader(os.Stdin)"),
+                    line(format!("var {n} int")),
+                    line(format!("fmt.Fscan(in, &{n})")),
+                ],
+                open: format!("for i := 0; i < {n}; i++ {{"),
+                first: vec![line(format!("var {x} int")), line(format!("fmt.Fscan(in, &{x})"))],
+            };
+        }
         let Source::Range { first, beyond } = source else {
             return Head::new(
                 vec![
@@ -107,6 +134,56 @@ impl Emitter for Go {
                 vec![line(format!("{a}[i], {a}[j] = {a}[j], {a}[i]"))],
                 "}",
             )],
+            Op::SortDescending if kind == Kind::Int => {
+                vec![line(format!("sort.Sort(sort.Reverse(sort.IntSlice({a})))"))]
+            }
+            Op::SortDescending => vec![line(format!("sort.Sort(sort.Reverse(sort.StringSlice({a})))"))],
+            Op::SortByLength => vec![block(
+                format!("sort.Slice({a}, func(i, j int) bool {{"),
+                vec![
+                    block(
+                        format!("if len({a}[i]) != len({a}[j]) {{"),
+                        vec![line(format!("return len({a}[i]) < len({a}[j])"))],
+                        "}",
+                    ),
+                    line(format!("return {a}[i] < {a}[j]")),
+                ],
+                "})",
+            )],
+            Op::Drop(k) => vec![
+                block(format!("if len({a}) > {k} {{"), vec![line(format!("{a} = {a}[{k}:]"))], ""),
+                block("} else {", vec![line(format!("{a} = nil"))], "}"),
+            ],
+            Op::Last(k) => {
+                vec![block(
+                    format!("if len({a}) > {k} {{"),
+                    vec![line(format!("{a} = {a}[len({a})-{k}:]"))],
+                    "}",
+                )]
+            }
+            Op::EveryOther => vec![
+                line(self.new_list(kind, "half")),
+                block(
+                    format!("for i := 0; i < len({a}); i += 2 {{"),
+                    vec![line(self.push("half", &format!("{a}[i]")))],
+                    "}",
+                ),
+                line(format!("{a} = half")),
+            ],
+            Op::PrefixSums => vec![block(
+                format!("for i := 1; i < len({a}); i++ {{"),
+                vec![line(format!("{a}[i] += {a}[i-1]"))],
+                "}",
+            )],
+            Op::Differences => vec![
+                line(self.new_list(kind, "diff")),
+                block(
+                    format!("for i := 1; i < len({a}); i++ {{"),
+                    vec![line(self.push("diff", &format!("{a}[i]-{a}[i-1]")))],
+                    "}",
+                ),
+                line(format!("{a} = diff")),
+            ],
             Op::Take(k) => {
                 vec![block(format!("if len({a}) > {k} {{"), vec![line(format!("{a} = {a}[:{k}]"))], "}")]
             }
@@ -134,11 +211,40 @@ impl Emitter for Go {
     }
 
     fn value(&self, sink: Sink, _: Kind, list: &str, _: &mut Stream) -> Option<String> {
-        (sink == Sink::Count).then(|| format!("len({list})"))
+        match sink {
+            Sink::Count => Some(format!("len({list})")),
+            Sink::First => Some(format!("{list}[0]")),
+            Sink::Final => Some(format!("{list}[len({list})-1]")),
+            _ => None,
+        }
     }
 
-    fn extreme(&self, sink: Sink, list: &str, names: &Names) -> Vec<Code> {
+    fn fold(&self, sink: Sink, kind: Kind, list: &str, names: &Names) -> Vec<Code> {
         let (x, best) = (names.element, names.value);
+        let less = |p: &str, q: &str, name: &str| {
+            block(format!("if {p} < {q} {{"), vec![line(format!("{name} = {x}"))], "}")
+        };
+        match sink {
+            Sink::Spread => {
+                return vec![
+                    line(format!("low, high := {list}[0], {list}[0]")),
+                    block(
+                        self.list_loop(kind, list, x),
+                        vec![less(x, "low", "low"), less("high", x, "high")],
+                        "}",
+                    ),
+                    line(format!("{best} := high - low")),
+                ];
+            }
+            Sink::Distinct => {
+                return vec![
+                    line(format!("known := map[{}]bool{{}}", type_of(kind))),
+                    block(self.list_loop(kind, list, x), vec![line(format!("known[{x}] = true"))], "}"),
+                    line(format!("{best} := len(known)")),
+                ];
+            }
+            _ => {}
+        }
         let sign = if sink == Sink::Max { ">" } else { "<" };
         vec![
             line(format!("{best} := {list}[0]")),
@@ -196,6 +302,24 @@ impl Emitter for Go {
                         "}",
                     ),
                     line("return string(b)"),
+                ],
+                "}\n\n",
+            ));
+        }
+        if text.contains("abs(") {
+            code.push(block(
+                "func abs(x int) int {",
+                vec![block("if x < 0 {", vec![line("return -x")], "}"), line("return x")],
+                "}\n\n",
+            ));
+        }
+        if text.contains("digitSum(") {
+            code.push(block(
+                "func digitSum(n int) int {",
+                vec![
+                    line("s := 0"),
+                    block("for ; n > 0; n /= 10 {", vec![line("s += n % 10")], "}"),
+                    line("return s"),
                 ],
                 "}\n\n",
             ));

@@ -3,7 +3,7 @@
 use cognate_random::Stream;
 
 use super::code::{Code, arithmetic, block, fill, line, pick};
-use super::{Emitter, Head, Names, Style, scalar};
+use super::{Emitter, Head, Names, Style, finish};
 use crate::ir::{Form, Kind, Op, Pipeline, Sink, Source};
 
 pub struct JavaScript;
@@ -25,6 +25,12 @@ impl Emitter for JavaScript {
 
     fn keep(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
+            Op::Lacks(_) => &["!{x}.includes(\"{c}\")"],
+            Op::Shorter(_) => &["{x}.length < {k}"],
+            Op::LengthIs(_) => &["{x}.length === {k}"],
+            Op::StartsWith(_) => &["{x}.startsWith(\"{c}\")", "{x}[0] === \"{c}\""],
+            Op::EndsWith(_) => &["{x}.endsWith(\"{c}\")"],
+            Op::Palindrome => &["{x} === [...{x}].reverse().join(\"\")"],
             Op::Contains(_) => &["{x}.includes(\"{c}\")"],
             Op::Longer(_) => &["{x}.length > {k}"],
             _ => arithmetic(op),
@@ -35,6 +41,16 @@ impl Emitter for JavaScript {
     fn map(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
             Op::Square => &["{x} * {x}", "{x} ** 2"],
+            Op::Cube => &["{x} ** 3", "{x} * {x} * {x}"],
+            Op::Halve => &["Math.floor({x} / 2)"],
+            Op::Distance(_) => &["Math.abs({x} - {k})"],
+            Op::DigitSum => &["[...String({x})].reduce((s, d) => s + Number(d), 0)"],
+            Op::Capitalize => &["{x}[0].toUpperCase() + {x}.slice(1)"],
+            Op::FirstLetter => &["{x}[0]"],
+            Op::LastLetter => &["{x}.slice(-1)", "{x}[{x}.length - 1]"],
+            Op::Twice => &["{x}.repeat(2)", "{x} + {x}"],
+            Op::Replace(..) => &["{x}.replaceAll(\"{c}\", \"{d}\")"],
+            Op::CountOf(_) => &["{x}.split(\"{c}\").length - 1"],
             Op::Upper => &["{x}.toUpperCase()"],
             Op::Backwards => &["{x}.split(\"\").reverse().join(\"\")", "[...{x}].reverse().join(\"\")"],
             Op::Length => &["{x}.length"],
@@ -106,8 +122,10 @@ impl Emitter for JavaScript {
     fn list_op(&self, op: Op, kind: Kind, list: &str, _: &Names, stream: &mut Stream) -> Vec<Code> {
         let call = method(op, kind, stream);
         vec![line(match op {
-            Op::Sort | Op::Reverse => format!("{list}{call};"),
+            Op::Sort | Op::Reverse | Op::SortByLength => format!("{list}{call};"),
             Op::Dedup => format!("{list} = [...new Set({list})];"),
+            Op::PrefixSums => format!("let sum = 0;\n{list} = {list}.map(x => (sum += x));"),
+            Op::Differences => format!("{list} = {list}.slice(1).map((x, i) => x - {list}[i]);"),
             _ => format!("{list} = {list}{call};"),
         })]
     }
@@ -119,6 +137,9 @@ impl Emitter for JavaScript {
     }
 
     fn chain(&self, pipeline: &Pipeline, names: &Names, stream: &mut Stream) -> Option<Vec<Code>> {
+        if pipeline.ops.iter().any(|op| matches!(op, Op::PrefixSums | Op::Differences)) {
+            return None;
+        }
         let mut code = Vec::new();
         if let Source::Range { .. } = pipeline.source {
             code.push(line(format!("const {} = Number({READ});", names.bound)));
@@ -132,11 +153,7 @@ impl Emitter for JavaScript {
             };
         }
         code.push(line(format!("const {} = {value};", names.list)));
-        let kind = pipeline.kinds()[pipeline.ops.len()];
-        code.extend(match self.value(pipeline.sink, kind, names.list, stream) {
-            Some(value) => vec![line(self.print(&scalar(pipeline.scalar, &value)))],
-            None => self.show(pipeline.sink, kind, names.list, names, stream),
-        });
+        code.extend(finish(self, pipeline, names.list, names, stream));
         Some(code)
     }
 
@@ -146,6 +163,10 @@ impl Emitter for JavaScript {
             Sink::Count => format!("{list}.length"),
             Sink::Max => format!("Math.max(...{list})"),
             Sink::Min => format!("Math.min(...{list})"),
+            Sink::Spread => format!("Math.max(...{list}) - Math.min(...{list})"),
+            Sink::Distinct => format!("new Set({list}).size"),
+            Sink::First => format!("{list}[0]"),
+            Sink::Final => format!("{list}[{list}.length - 1]"),
             Sink::Joined(_) | Sink::Lines => return None,
         })
     }
@@ -180,7 +201,9 @@ impl JavaScript {
 
 fn elements(source: Source, n: &str) -> String {
     match source {
-        Source::Ints => format!("{READ}.split(\" \").map(Number)"),
+        Source::Column => format!("{READ}.split(\"\\n\").slice(1).map(Number)"),
+        Source::WordLines => format!("{READ}.split(\"\\n\")"),
+        Source::Ints | Source::Signed => format!("{READ}.split(\" \").map(Number)"),
         Source::Words => format!("{READ}.split(\" \")"),
         Source::Range { first, beyond } => {
             let length = match beyond + 1 - first {
@@ -199,6 +222,12 @@ fn method(op: Op, kind: Kind, stream: &mut Stream) -> String {
     let templates: &[&str] = match (op, kind) {
         (Op::Sort, Kind::Int) => &[".sort((p, q) => p - q)"],
         (Op::Sort, Kind::Word) => &[".sort()"],
+        (Op::SortDescending, Kind::Int) => &[".sort((p, q) => q - p)"],
+        (Op::SortDescending, Kind::Word) => &[".sort().reverse()"],
+        (Op::SortByLength, _) => &[".sort((p, q) => p.length - q.length || (p < q ? -1 : 1))"],
+        (Op::Drop(_), _) => &[".slice({k})"],
+        (Op::Last(_), _) => &[".slice(-{k})"],
+        (Op::EveryOther, _) => &[".filter((_, i) => i % 2 === 0)"],
         (Op::Reverse, _) => &[".reverse()"],
         (Op::Take(_), _) => &[".slice(0, {k})"],
         _ => return String::new(),

@@ -143,8 +143,8 @@ pub trait Emitter: Sync {
     fn bind_value(&self, name: &str, value: &str) -> String {
         self.bind(Kind::Int, name, value)
     }
-    /// The largest or smallest of a list that is known not to be empty, where it takes a loop.
-    fn extreme(&self, _sink: Sink, _list: &str, _names: &Names) -> Vec<Code> {
+    /// Binds the number of a scalar sink other than `Sum`, where it takes a loop.
+    fn fold(&self, _sink: Sink, _kind: Kind, _list: &str, _names: &Names) -> Vec<Code> {
         Vec::new()
     }
     /// The file around the body: headers, helpers that the body uses, main function.
@@ -225,11 +225,12 @@ fn steps(e: &dyn Emitter, pipeline: &Pipeline, names: &Names, stream: &mut Strea
 /// The sink over a list.
 fn finish(e: &dyn Emitter, p: &Pipeline, list: &str, names: &Names, stream: &mut Stream) -> Vec<Code> {
     let kind = p.kinds()[p.ops.len()];
-    if !p.sink.is_scalar() {
+    if p.sink.is_list() {
         return e.show(p.sink, kind, list, names, stream);
     }
     match e.value(p.sink, kind, list, stream) {
-        Some(value) if p.scalar.is_some() && stream.chance(0.4) => vec![
+        // A difference does not bind tightly enough for the scalar step.
+        Some(value) if p.scalar.is_some() && (p.sink == Sink::Spread || stream.chance(0.4)) => vec![
             line(e.bind_value(names.value, &value)),
             line(e.print(&scalar(p.scalar, &e.var(names.value)))),
         ],
@@ -243,7 +244,7 @@ fn finish(e: &dyn Emitter, p: &Pipeline, list: &str, names: &Names, stream: &mut
             ]
         }
         None => {
-            let mut code = e.extreme(p.sink, list, names);
+            let mut code = e.fold(p.sink, kind, list, names);
             code.push(line(e.print(&scalar(p.scalar, &e.var(names.value)))));
             code
         }
@@ -255,6 +256,8 @@ pub fn scalar(step: Option<Scalar>, value: &str) -> String {
     match step {
         None => value.to_owned(),
         Some(Scalar::Plus(k)) => format!("{value} + {k}"),
+        Some(Scalar::Minus(k)) => format!("{value} - {k}"),
+        Some(Scalar::Times(k)) => format!("{value} * {k}"),
         Some(Scalar::Modulo(k)) => format!("{value} % {k}"),
     }
 }

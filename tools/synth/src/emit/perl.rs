@@ -3,7 +3,7 @@
 use cognate_random::Stream;
 
 use super::code::{Code, arithmetic, block, fill, line, pick, render};
-use super::{Emitter, Head, Names, Style, scalar};
+use super::{Emitter, Head, Names, Style, finish};
 use crate::ir::{Form, Kind, Op, Pipeline, Sink, Source};
 
 pub struct Perl;
@@ -27,6 +27,12 @@ impl Emitter for Perl {
 
     fn keep(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
+            Op::Lacks(_) => &["{x} !~ /{c}/"],
+            Op::Shorter(_) => &["length({x}) < {k}"],
+            Op::LengthIs(_) => &["length({x}) == {k}"],
+            Op::StartsWith(_) => &["{x} =~ /^{c}/"],
+            Op::EndsWith(_) => &["{x} =~ /{c}$/"],
+            Op::Palindrome => &["{x} eq scalar reverse({x})"],
             Op::Contains(_) => &["{x} =~ /{c}/"],
             Op::Longer(_) => &["length({x}) > {k}"],
             _ => arithmetic(op),
@@ -37,12 +43,22 @@ impl Emitter for Perl {
     fn map(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
             Op::Square => &["{x} * {x}", "{x} ** 2"],
+            Op::Cube => &["{x} ** 3", "{x} * {x} * {x}"],
+            Op::Halve => &["int({x} / 2)"],
+            Op::Distance(_) => &["abs({x} - {k})"],
+            Op::DigitSum => &["sum0(split(//, {x}))"],
+            Op::Capitalize => &["ucfirst({x})"],
+            Op::FirstLetter => &["substr({x}, 0, 1)"],
+            Op::LastLetter => &["substr({x}, -1)"],
+            Op::Twice => &["{x} x 2", "{x} . {x}"],
+            Op::Replace(..) => &["{x} =~ s/{c}/{d}/gr"],
+            Op::CountOf(_) => &["({x} =~ tr/{c}//)"],
             Op::Upper => &["uc({x})"],
             Op::Backwards => &["scalar reverse({x})"],
             Op::Length => &["length({x})"],
             _ => arithmetic(op),
         };
-        fill(&pick(stream, templates, op), &[("{x}", x)])
+        fill(&pick(stream, templates, op), &[("{x}", x), ("$_ =~ ", "")])
     }
 
     fn open_if(&self, condition: &str) -> String {
@@ -92,6 +108,12 @@ impl Emitter for Perl {
 
     fn list_op(&self, op: Op, kind: Kind, list: &str, _: &Names, stream: &mut Stream) -> Vec<Code> {
         vec![line(match op {
+            Op::Drop(k) => format!("splice(@{list}, 0, {k});"),
+            Op::EveryOther => format!("@{list} = @{list}[grep {{ $_ % 2 == 0 }} 0 .. $#{list}];"),
+            Op::PrefixSums => format!("my $sum = 0;\n@{list} = map {{ $sum += $_ }} @{list};"),
+            Op::Differences => {
+                format!("@{list} = map {{ ${list}[$_] - ${list}[$_ - 1] }} 1 .. $#{list};")
+            }
             Op::Take(k) if stream.chance(0.5) => format!("splice(@{list}, {k}) if @{list} > {k};"),
             _ => format!("@{list} = {} @{list};", function(op, kind)),
         })]
@@ -102,6 +124,9 @@ impl Emitter for Perl {
     }
 
     fn chain(&self, pipeline: &Pipeline, names: &Names, stream: &mut Stream) -> Option<Vec<Code>> {
+        if pipeline.ops.iter().any(|op| matches!(op, Op::EveryOther | Op::PrefixSums | Op::Differences)) {
+            return None;
+        }
         let mut code = bound(pipeline.source, names);
         let mut value = elements(pipeline.source, names.bound);
         for (&op, kind) in pipeline.ops.iter().zip(pipeline.kinds()) {
@@ -114,11 +139,7 @@ impl Emitter for Perl {
             value = format!("{call} {value}");
         }
         code.push(line(format!("my @{} = {value};", names.list)));
-        let kind = pipeline.kinds()[pipeline.ops.len()];
-        code.extend(match self.value(pipeline.sink, kind, names.list, stream) {
-            Some(value) => vec![line(self.print(&scalar(pipeline.scalar, &value)))],
-            None => self.show(pipeline.sink, kind, names.list, names, stream),
-        });
+        code.extend(finish(self, pipeline, names.list, names, stream));
         Some(code)
     }
 
@@ -128,6 +149,10 @@ impl Emitter for Perl {
             Sink::Count => format!("scalar(@{list})"),
             Sink::Max => format!("max(@{list})"),
             Sink::Min => format!("min(@{list})"),
+            Sink::Spread => format!("max(@{list}) - min(@{list})"),
+            Sink::Distinct => format!("scalar(uniq @{list})"),
+            Sink::First => format!("${list}[0]"),
+            Sink::Final => format!("${list}[-1]"),
             Sink::Joined(_) | Sink::Lines => return None,
         })
     }
@@ -152,7 +177,7 @@ impl Emitter for Perl {
 
     fn wrap(&self, body: Vec<Code>) -> Vec<Code> {
         let text = render(&body, "");
-        let used: Vec<&str> = ["sum0(", "max(", "min(", "uniq ", "head "]
+        let used: Vec<&str> = ["sum0(", "max(", "min(", "uniq ", "head ", "tail "]
             .into_iter()
             .filter(|f| text.contains(f))
             .map(|f| f.trim_end_matches(['(', ' ']))
@@ -179,14 +204,16 @@ impl Perl {
 
 fn bound(source: Source, names: &Names) -> Vec<Code> {
     match source {
-        Source::Range { .. } => vec![line(format!("my ${} = <STDIN>;", names.bound))],
+        Source::Range { .. } | Source::Column => vec![line(format!("my ${} = <STDIN>;", names.bound))],
         _ => vec![],
     }
 }
 
 fn elements(source: Source, n: &str) -> String {
     match source {
-        Source::Ints | Source::Words => "split(' ', <STDIN>)".to_owned(),
+        Source::Column => format!("map {{ <STDIN> + 0 }} 1 .. ${n}"),
+        Source::WordLines => "split(' ', join('', <STDIN>))".to_owned(),
+        Source::Ints | Source::Signed | Source::Words => "split(' ', <STDIN>)".to_owned(),
         Source::Range { first, beyond: 0 } => format!("({first} .. ${n})"),
         Source::Range { first, beyond } if beyond < 0 => format!("({first} .. ${n} - {})", -beyond),
         Source::Range { first, beyond } => format!("({first} .. ${n} + {beyond})"),
@@ -198,6 +225,11 @@ fn function(op: Op, kind: Kind) -> String {
     match (op, kind) {
         (Op::Sort, Kind::Int) => "sort { $a <=> $b }".to_owned(),
         (Op::Sort, Kind::Word) => "sort".to_owned(),
+        (Op::SortDescending, Kind::Int) => "sort { $b <=> $a }".to_owned(),
+        (Op::SortDescending, Kind::Word) => "sort { $b cmp $a }".to_owned(),
+        (Op::SortByLength, _) => "sort { length($a) <=> length($b) || $a cmp $b }".to_owned(),
+        (Op::Drop(k), _) => format!("tail -{k},"),
+        (Op::Last(k), _) => format!("tail {k},"),
         (Op::Reverse, _) => "reverse".to_owned(),
         (Op::Dedup, _) => "uniq".to_owned(),
         (Op::Take(k), _) => format!("head {k},"),

@@ -27,6 +27,12 @@ impl Emitter for Php {
 
     fn keep(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
+            Op::Lacks(_) => &["!str_contains({x}, \"{c}\")"],
+            Op::Shorter(_) => &["strlen({x}) < {k}"],
+            Op::LengthIs(_) => &["strlen({x}) == {k}"],
+            Op::StartsWith(_) => &["str_starts_with({x}, \"{c}\")", "{x}[0] == \"{c}\""],
+            Op::EndsWith(_) => &["str_ends_with({x}, \"{c}\")"],
+            Op::Palindrome => &["{x} === strrev({x})"],
             Op::Contains(_) => &["str_contains({x}, \"{c}\")"],
             Op::Longer(_) => &["strlen({x}) > {k}"],
             _ => arithmetic(op),
@@ -37,6 +43,16 @@ impl Emitter for Php {
     fn map(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
             Op::Square => &["{x} * {x}", "{x} ** 2"],
+            Op::Cube => &["{x} ** 3", "{x} * {x} * {x}"],
+            Op::Halve => &["intdiv({x}, 2)"],
+            Op::Distance(_) => &["abs({x} - {k})"],
+            Op::DigitSum => &["array_sum(str_split({x}))"],
+            Op::Capitalize => &["ucfirst({x})"],
+            Op::FirstLetter => &["{x}[0]"],
+            Op::LastLetter => &["substr({x}, -1)"],
+            Op::Twice => &["str_repeat({x}, 2)", "{x} . {x}"],
+            Op::Replace(..) => &["str_replace(\"{c}\", \"{d}\", {x})"],
+            Op::CountOf(_) => &["substr_count({x}, \"{c}\")"],
             Op::Upper => &["strtoupper({x})"],
             Op::Backwards => &["strrev({x})"],
             Op::Length => &["strlen({x})"],
@@ -69,10 +85,19 @@ impl Emitter for Php {
         if value == "1" { format!("${name}++;") } else { format!("${name} += {value};") }
     }
 
-    fn read_list(&self, source: Source, names: &Names, _: &mut Stream) -> Vec<Code> {
+    fn read_list(&self, source: Source, names: &Names, stream: &mut Stream) -> Vec<Code> {
         let (a, n) = (names.list, names.bound);
         match source {
-            Source::Ints => vec![line(format!("${a} = array_map('intval', explode(' ', fgets(STDIN)));"))],
+            Source::Column => {
+                let Head { before: mut code, open, .. } = self.read_loop(source, names, stream);
+                code.push(line(self.new_list(Kind::Int, a)));
+                code.push(block(open, vec![line(self.push(a, "intval(fgets(STDIN))"))], "}"));
+                code
+            }
+            Source::WordLines => vec![line(format!("${a} = file('php://stdin', FILE_IGNORE_NEW_LINES);"))],
+            Source::Ints | Source::Signed => {
+                vec![line(format!("${a} = array_map('intval', explode(' ', fgets(STDIN)));"))]
+            }
             Source::Words => vec![line(format!("${a} = explode(' ', trim(fgets(STDIN)));"))],
             Source::Range { first, beyond } => {
                 let end = match beyond {
@@ -90,6 +115,13 @@ impl Emitter for Php {
 
     fn read_loop(&self, source: Source, names: &Names, stream: &mut Stream) -> Head {
         let (x, n) = (names.element, names.bound);
+        if source == Source::Column {
+            return Head {
+                before: vec![line(format!("${n} = intval(fgets(STDIN));"))],
+                open: format!("for ($i = 0; $i < ${n}; $i++) {{"),
+                first: vec![line(format!("{x} = intval(fgets(STDIN));", x = self.var(x)))],
+            };
+        }
         let Source::Range { first, beyond } = source else {
             return Head::new(
                 self.read_list(source, names, stream),
@@ -112,6 +144,18 @@ impl Emitter for Php {
     fn list_op(&self, op: Op, _: Kind, list: &str, _: &Names, stream: &mut Stream) -> Vec<Code> {
         let templates: &[&str] = match op {
             Op::Sort => &["sort({a});"],
+            Op::SortDescending => &["rsort({a});"],
+            Op::SortByLength => &["usort({a}, fn($p, $q) => [strlen($p), $p] <=> [strlen($q), $q]);"],
+            Op::Drop(_) => &["{a} = array_slice({a}, {k});"],
+            Op::Last(_) => &["{a} = array_slice({a}, -{k});"],
+            Op::EveryOther => {
+                &["{a} = array_filter(array_values({a}), fn($i) => $i % 2 == 0, ARRAY_FILTER_USE_KEY);"]
+            }
+            Op::PrefixSums => {
+                &["$sum = 0;\n{a} = array_map(function ($x) use (&$sum) { return $sum += $x; }, {a});"]
+            }
+            Op::Differences => &["{a} = array_values({a});\n$diff = [];\n\
+                for ($i = 1; $i < count({a}); $i++) {\n    $diff[] = {a}[$i] - {a}[$i - 1];\n}\n{a} = $diff;"],
             Op::Reverse => &["{a} = array_reverse({a});"],
             Op::Dedup => &["{a} = array_unique({a});"],
             Op::Take(_) => &["{a} = array_slice({a}, 0, {k});"],
@@ -128,6 +172,7 @@ impl Emitter for Php {
                 Op::Upper => Some("strtoupper"),
                 Op::Backwards => Some("strrev"),
                 Op::Length => Some("strlen"),
+                Op::Capitalize => Some("ucfirst"),
                 _ => None,
             };
             let value = match named {
@@ -148,6 +193,10 @@ impl Emitter for Php {
             Sink::Count => format!("count(${list})"),
             Sink::Max => format!("max(${list})"),
             Sink::Min => format!("min(${list})"),
+            Sink::Spread => format!("max(${list}) - min(${list})"),
+            Sink::Distinct => format!("count(array_unique(${list}))"),
+            Sink::First => format!("reset(${list})"),
+            Sink::Final => format!("end(${list})"),
             Sink::Joined(_) | Sink::Lines => return None,
         })
     }

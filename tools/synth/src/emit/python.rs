@@ -2,7 +2,7 @@
 
 use cognate_random::Stream;
 
-use super::code::{Code, arithmetic, block, fill, line, pick};
+use super::code::{Code, arithmetic, block, fill, line, pick, render};
 use super::{Emitter, Head, Names, Style};
 use crate::ir::{Form, Kind, Op, Sink, Source};
 
@@ -24,6 +24,13 @@ impl Emitter for Python {
     fn keep(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
             Op::Odd => &["{x} % 2 == 1", "{x} % 2 != 0"],
+            Op::Between(..) => &["{k} <= {x} <= {j}", "{x} >= {k} and {x} <= {j}"],
+            Op::Lacks(_) => &["\"{c}\" not in {x}"],
+            Op::Shorter(_) => &["len({x}) < {k}"],
+            Op::LengthIs(_) => &["len({x}) == {k}"],
+            Op::StartsWith(_) => &["{x}.startswith(\"{c}\")", "{x}[0] == \"{c}\""],
+            Op::EndsWith(_) => &["{x}.endswith(\"{c}\")", "{x}[-1] == \"{c}\""],
+            Op::Palindrome => &["{x} == {x}[::-1]"],
             Op::Contains(_) => &["\"{c}\" in {x}"],
             Op::Longer(_) => &["len({x}) > {k}"],
             _ => arithmetic(op),
@@ -34,6 +41,16 @@ impl Emitter for Python {
     fn map(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
             Op::Square => &["{x} * {x}", "{x} ** 2"],
+            Op::Cube => &["{x} ** 3", "{x} * {x} * {x}"],
+            Op::Halve => &["{x} // 2"],
+            Op::Distance(_) => &["abs({x} - {k})"],
+            Op::DigitSum => &["sum(map(int, str({x})))", "sum(int(d) for d in str({x}))"],
+            Op::Capitalize => &["{x}.capitalize()"],
+            Op::FirstLetter => &["{x}[0]"],
+            Op::LastLetter => &["{x}[-1]"],
+            Op::Twice => &["{x} * 2", "{x} + {x}"],
+            Op::Replace(..) => &["{x}.replace(\"{c}\", \"{d}\")"],
+            Op::CountOf(_) => &["{x}.count(\"{c}\")"],
             Op::Upper => &["{x}.upper()"],
             Op::Backwards => &["{x}[::-1]"],
             Op::Length => &["len({x})"],
@@ -69,10 +86,22 @@ impl Emitter for Python {
     fn read_list(&self, source: Source, names: &Names, stream: &mut Stream) -> Vec<Code> {
         let (a, x, n) = (names.list, names.element, names.bound);
         match source {
-            Source::Ints if stream.chance(0.6) => {
+            Source::Column => vec![
+                line(format!("{n} = int(input())")),
+                line(format!("{a} = [int(input()) for _ in range({n})]")),
+            ],
+            Source::WordLines if stream.chance(0.5) => {
+                vec![line("import sys"), line(format!("{a} = sys.stdin.read().split()"))]
+            }
+            Source::WordLines => {
+                vec![line("import sys"), line(format!("{a} = [{x}.strip() for {x} in sys.stdin]"))]
+            }
+            Source::Ints | Source::Signed if stream.chance(0.6) => {
                 vec![line(format!("{a} = list(map(int, input().split()))"))]
             }
-            Source::Ints => vec![line(format!("{a} = [int({x}) for {x} in input().split()]"))],
+            Source::Ints | Source::Signed => {
+                vec![line(format!("{a} = [int({x}) for {x} in input().split()]"))]
+            }
             Source::Words => vec![line(format!("{a} = input().split()"))],
             Source::Range { .. } => {
                 vec![line(format!("{n} = int(input())")), line(format!("{a} = list({})", range(source, n)))]
@@ -87,7 +116,12 @@ impl Emitter for Python {
                 vec![line(format!("{n} = int(input())"))],
                 format!("for {x} in {}:", range(source, n)),
             ),
-            Source::Ints if stream.chance(0.4) => {
+            Source::Column => Head {
+                before: vec![line(format!("{n} = int(input())"))],
+                open: format!("for _ in range({n}):"),
+                first: vec![line(format!("{x} = int(input())"))],
+            },
+            Source::Ints | Source::Signed if stream.chance(0.4) => {
                 Head::new(vec![], format!("for {x} in map(int, input().split()):"))
             }
             _ => Head::new(self.read_list(source, names, stream), format!("for {x} in {}:", names.list)),
@@ -101,6 +135,13 @@ impl Emitter for Python {
     fn list_op(&self, op: Op, _: Kind, list: &str, _: &Names, stream: &mut Stream) -> Vec<Code> {
         let templates: &[&str] = match op {
             Op::Sort => &["{a}.sort()", "{a} = sorted({a})"],
+            Op::SortDescending => &["{a}.sort(reverse=True)", "{a} = sorted({a}, reverse=True)"],
+            Op::SortByLength => &["{a}.sort(key=lambda w: (len(w), w))"],
+            Op::Drop(_) => &["{a} = {a}[{k}:]"],
+            Op::Last(_) => &["{a} = {a}[-{k}:]"],
+            Op::EveryOther => &["{a} = {a}[::2]"],
+            Op::PrefixSums => &["{a} = list(accumulate({a}))"],
+            Op::Differences => &["{a} = [q - p for p, q in zip({a}, {a}[1:])]"],
             Op::Reverse => &["{a}.reverse()", "{a} = {a}[::-1]"],
             Op::Dedup => &["{a} = list(dict.fromkeys({a}))"],
             Op::Take(_) => &["{a} = {a}[:{k}]"],
@@ -147,6 +188,10 @@ impl Emitter for Python {
             Sink::Count => format!("len({list})"),
             Sink::Max => format!("max({list})"),
             Sink::Min => format!("min({list})"),
+            Sink::Spread => format!("max({list}) - min({list})"),
+            Sink::Distinct => format!("len(set({list}))"),
+            Sink::First => format!("{list}[0]"),
+            Sink::Final => format!("{list}[-1]"),
             Sink::Joined(_) | Sink::Lines => return None,
         })
     }
@@ -165,6 +210,15 @@ impl Emitter for Python {
 
     fn print(&self, value: &str) -> String {
         format!("print({value})")
+    }
+
+    fn wrap(&self, body: Vec<Code>) -> Vec<Code> {
+        let mut code = Vec::new();
+        if render(&body, "").contains("accumulate(") {
+            code.push(line("from itertools import accumulate"));
+        }
+        code.extend(body);
+        code
     }
 }
 

@@ -3,7 +3,7 @@
 use cognate_random::Stream;
 
 use super::code::{Code, arithmetic, fill, line, pick};
-use super::{Emitter, Head, Names, Style, scalar};
+use super::{Emitter, Head, Names, Style, finish, scalar};
 use crate::ir::{Form, Kind, Op, Pipeline, Sink, Source};
 
 pub struct Ruby;
@@ -25,6 +25,13 @@ impl Emitter for Ruby {
         let templates: &[&str] = match op {
             Op::Even => &["{x}.even?", "{x} % 2 == 0"],
             Op::Odd => &["{x}.odd?"],
+            Op::Between(..) => &["{x}.between?({k}, {j})", "{x} >= {k} && {x} <= {j}"],
+            Op::Lacks(_) => &["!{x}.include?(\"{c}\")"],
+            Op::Shorter(_) => &["{x}.length < {k}", "{x}.size < {k}"],
+            Op::LengthIs(_) => &["{x}.length == {k}", "{x}.size == {k}"],
+            Op::StartsWith(_) => &["{x}.start_with?(\"{c}\")"],
+            Op::EndsWith(_) => &["{x}.end_with?(\"{c}\")"],
+            Op::Palindrome => &["{x} == {x}.reverse"],
             Op::Contains(_) => &["{x}.include?(\"{c}\")"],
             Op::Longer(_) => &["{x}.length > {k}", "{x}.size > {k}"],
             _ => arithmetic(op),
@@ -35,6 +42,16 @@ impl Emitter for Ruby {
     fn map(&self, op: Op, x: &str, stream: &mut Stream) -> String {
         let templates: &[&str] = match op {
             Op::Square => &["{x} * {x}", "{x} ** 2"],
+            Op::Cube => &["{x} ** 3", "{x} * {x} * {x}"],
+            Op::Halve => &["{x} / 2"],
+            Op::Distance(_) => &["({x} - {k}).abs"],
+            Op::DigitSum => &["{x}.digits.sum"],
+            Op::Capitalize => &["{x}.capitalize"],
+            Op::FirstLetter => &["{x}[0]"],
+            Op::LastLetter => &["{x}[-1]"],
+            Op::Twice => &["{x} * 2", "{x} + {x}"],
+            Op::Replace(..) => &["{x}.gsub(\"{c}\", \"{d}\")", "{x}.tr(\"{c}\", \"{d}\")"],
+            Op::CountOf(_) => &["{x}.count(\"{c}\")"],
             Op::Upper => &["{x}.upcase"],
             Op::Backwards => &["{x}.reverse"],
             Op::Length => &["{x}.length", "{x}.size"],
@@ -75,6 +92,11 @@ impl Emitter for Ruby {
     fn read_loop(&self, source: Source, names: &Names, stream: &mut Stream) -> Head {
         let (x, n) = (names.element, names.bound);
         match source {
+            Source::Column => Head {
+                before: bound(source, names),
+                open: format!("{n}.times do"),
+                first: vec![line(format!("{x} = gets.to_i"))],
+            },
             Source::Range { .. } => {
                 Head::new(bound(source, names), format!("{}.each do |{x}|", elements(source, n)))
             }
@@ -89,6 +111,9 @@ impl Emitter for Ruby {
     }
 
     fn list_op(&self, op: Op, _: Kind, list: &str, _: &Names, stream: &mut Stream) -> Vec<Code> {
+        if op == Op::PrefixSums {
+            return vec![line("sum = 0"), line(format!("{list} = {list}.map {{ |x| sum += x }}"))];
+        }
         vec![line(format!("{list} = {list}{}", method(op, stream)))]
     }
 
@@ -99,6 +124,9 @@ impl Emitter for Ruby {
     }
 
     fn chain(&self, pipeline: &Pipeline, names: &Names, stream: &mut Stream) -> Option<Vec<Code>> {
+        if pipeline.ops.contains(&Op::PrefixSums) {
+            return None;
+        }
         let mut code = bound(pipeline.source, names);
         let mut value = elements(pipeline.source, names.bound);
         if let (Source::Range { .. }, Form::List) = (pipeline.source, pipeline.ops[0].form()) {
@@ -114,6 +142,7 @@ impl Emitter for Ruby {
         }
         let kind = pipeline.kinds()[pipeline.ops.len()];
         if pipeline.ops.len() < 3
+            && pipeline.sink != Sink::Spread
             && stream.chance(0.5)
             && let Some(value) = self.value(pipeline.sink, kind, &value, stream)
         {
@@ -121,10 +150,7 @@ impl Emitter for Ruby {
             return Some(code);
         }
         code.push(line(format!("{} = {value}", names.list)));
-        code.extend(match self.value(pipeline.sink, kind, names.list, stream) {
-            Some(value) => vec![line(self.print(&scalar(pipeline.scalar, &value)))],
-            None => self.show(pipeline.sink, kind, names.list, names, stream),
-        });
+        code.extend(finish(self, pipeline, names.list, names, stream));
         Some(code)
     }
 
@@ -134,6 +160,10 @@ impl Emitter for Ruby {
             Sink::Count => format!("{list}.{}", stream.choose(&["length", "size"])),
             Sink::Max => format!("{list}.max"),
             Sink::Min => format!("{list}.min"),
+            Sink::Spread => format!("{list}.max - {list}.min"),
+            Sink::Distinct => format!("{list}.uniq.{}", stream.choose(&["length", "size"])),
+            Sink::First => format!("{list}.first"),
+            Sink::Final => format!("{list}.last"),
             Sink::Joined(_) | Sink::Lines => return None,
         })
     }
@@ -162,6 +192,7 @@ impl Ruby {
             Op::Upper => ".map(&:upcase)",
             Op::Backwards => ".map(&:reverse)",
             Op::Length => ".map(&:length)",
+            Op::Capitalize => ".map(&:capitalize)",
             _ => "",
         };
         if short && !symbol.is_empty() {
@@ -176,14 +207,16 @@ impl Ruby {
 
 fn bound(source: Source, names: &Names) -> Vec<Code> {
     match source {
-        Source::Range { .. } => vec![line(format!("{} = gets.to_i", names.bound))],
+        Source::Range { .. } | Source::Column => vec![line(format!("{} = gets.to_i", names.bound))],
         _ => vec![],
     }
 }
 
 fn elements(source: Source, n: &str) -> String {
     match source {
-        Source::Ints => "gets.split.map(&:to_i)".to_owned(),
+        Source::Column => format!("Array.new({n}) {{ gets.to_i }}"),
+        Source::WordLines => "STDIN.read.split".to_owned(),
+        Source::Ints | Source::Signed => "gets.split.map(&:to_i)".to_owned(),
         Source::Words => "gets.split".to_owned(),
         Source::Range { first, beyond: 0 } => format!("({first}..{n})"),
         Source::Range { first, beyond: -1 } => format!("({first}...{n})"),
@@ -195,6 +228,12 @@ fn method(op: Op, stream: &mut Stream) -> String {
     let templates: &[&str] = match op {
         Op::Sort => &[".sort"],
         Op::Reverse => &[".reverse"],
+        Op::SortDescending => &[".sort.reverse"],
+        Op::SortByLength => &[".sort_by { |w| [w.length, w] }"],
+        Op::Drop(_) => &[".drop({k})"],
+        Op::Last(_) => &[".last({k})"],
+        Op::EveryOther => &[".each_slice(2).map(&:first)"],
+        Op::Differences => &[".each_cons(2).map { |p, q| q - p }"],
         Op::Dedup => &[".uniq"],
         Op::Take(_) => &[".first({k})", ".take({k})"],
         _ => return String::new(),

@@ -7,18 +7,18 @@ use std::sync::LazyLock;
 
 use cognate_random::Key;
 
-use crate::draw::{self, Difficulty};
+use crate::draw::{self, Difficulty, Level};
 use crate::emit::{EMITTERS, emit};
 use crate::inputs;
 use crate::interpret::interpret;
-use crate::ir::{Op, Pipeline, Scalar, Sink, Source};
+use crate::ir::{Form, Op, Pipeline, Scalar, Sink, Source};
 use crate::split::Shares;
 use crate::statement::statement;
-use crate::world::{self, Options, Rejection, World};
+use crate::world::{self, Options, Problem, Rejection, World};
 
 const RANGE: Source = Source::Range { first: 1, beyond: 0 };
 
-fn options(problems: usize) -> Options {
+fn options(problems: usize, level: Level) -> Options {
     let shares: Vec<String> = ["base=55", "sft=15", "rl=15", "dev=5", "eval=10"].map(String::from).to_vec();
     Options {
         seed: 7,
@@ -26,19 +26,59 @@ fn options(problems: usize) -> Options {
         public: 2,
         hidden: 6,
         variety: 3,
-        difficulty: Difficulty { min_ops: 1, max_ops: 3, scalar_share: 0.25 },
+        difficulty: Difficulty { level, min_ops: 1, max_ops: 3, scalar_share: 0.25 },
         shares: Shares::parse(&shares).unwrap(),
     }
 }
 
 /// One world serves all tests.
 fn small_world() -> &'static World {
-    static WORLD: LazyLock<World> = LazyLock::new(|| world::make(&options(1200), |_| {}).unwrap());
+    static WORLD: LazyLock<World> =
+        LazyLock::new(|| world::make(&options(1200, Level::Tiny), |_| {}).unwrap());
     &WORLD
+}
+
+fn rich_world() -> &'static World {
+    static WORLD: LazyLock<World> = LazyLock::new(|| {
+        let mut options = options(1500, Level::Rich);
+        options.difficulty.max_ops = 4;
+        world::make(&options, |_| {}).unwrap()
+    });
+    &WORLD
+}
+
+fn both() -> impl Iterator<Item = &'static Problem> {
+    small_world().problems.iter().chain(&rich_world().problems)
 }
 
 fn pipeline(source: Source, ops: &[Op], sink: Sink, scalar: Option<Scalar>) -> Pipeline {
     Pipeline { source, ops: ops.to_vec(), sink, scalar }
+}
+
+/// Names of the parts of a pipeline, without their constants.
+fn concepts(pipeline: &Pipeline) -> Vec<String> {
+    let name = |part: String| part.split(['(', ' ']).next().unwrap_or_default().to_owned();
+    let mut names = vec![name(format!("{:?}", pipeline.source))];
+    names.extend(pipeline.ops.iter().zip(pipeline.kinds()).map(|(op, kind)| match op.form() {
+        Form::List => format!("{} {kind:?}", name(format!("{op:?}"))),
+        _ => name(format!("{op:?}")),
+    }));
+    names.push(format!("{:?} {:?}", pipeline.sink, pipeline.kinds()[pipeline.ops.len()]));
+    names.extend(pipeline.scalar.map(|scalar| format!("Scalar {}", name(format!("{scalar:?}")))));
+    names
+}
+
+#[test]
+fn the_worlds_hold_all_their_concepts() {
+    let count = |world: &World| {
+        let names: HashSet<String> = world.problems.iter().flat_map(|p| concepts(&p.pipeline)).collect();
+        let ops: HashSet<_> =
+            world.problems.iter().flat_map(|p| &p.pipeline.ops).map(std::mem::discriminant).collect();
+        (names.len(), ops.len())
+    };
+    assert_eq!(count(small_world()).1, 17, "13 element-wise operations, 4 on lists");
+    assert_eq!(count(rich_world()).1, 48);
+    assert!(count(rich_world()).0 > 2 * count(small_world()).0);
 }
 
 #[test]
@@ -84,7 +124,7 @@ fn superfluous_operations_and_constant_outputs_are_rejected() {
 
 #[test]
 fn tests_are_ordered_agree_with_the_interpreter_and_tell_every_reduction() {
-    for problem in &small_world().problems {
+    for problem in both() {
         assert_eq!(problem.tests.len(), 8);
         assert_eq!(problem.tests.iter().filter(|t| t.public).count(), 2);
         assert!(problem.tests.windows(2).all(|w| w[0].size <= w[1].size), "{}", problem.id);
@@ -102,29 +142,30 @@ fn tests_are_ordered_agree_with_the_interpreter_and_tell_every_reduction() {
 /// The battery decides what is the same; inputs that it does not hold must not disagree with it.
 #[test]
 fn no_two_problems_behave_alike() {
-    let world = small_world();
     let mut stream = Key::new(99).with("other inputs").stream();
     let others: HashMap<String, Vec<String>> = draw::SOURCES
         .into_iter()
         .map(|s| (format!("{s:?}"), (0..200).map(|i| inputs::input(s, 1 + i % 20, &mut stream)).collect()))
         .collect();
-    let mut seen = HashMap::new();
-    for problem in &world.problems {
-        let inputs = &others[&format!("{:?}", problem.pipeline.source)];
-        let behaviour = world::behaviour(&problem.pipeline, inputs);
-        if let Some(earlier) = seen.insert(behaviour, &problem.pipeline) {
-            panic!("{earlier} and {} behave alike", problem.pipeline);
+    for world in [small_world(), rich_world()] {
+        let mut seen = HashMap::new();
+        for problem in &world.problems {
+            let inputs = &others[&format!("{:?}", problem.pipeline.source)];
+            let behaviour = world::behaviour(&problem.pipeline, inputs);
+            if let Some(earlier) = seen.insert(behaviour, &problem.pipeline) {
+                panic!("{earlier} and {} behave alike", problem.pipeline);
+            }
         }
+        let splits: HashSet<&str> = world.problems.iter().map(|p| p.split.as_str()).collect();
+        assert_eq!(splits.len(), 5);
     }
-    let splits: HashSet<&str> = world.problems.iter().map(|p| p.split.as_str()).collect();
-    assert_eq!(splits.len(), 5);
 }
 
 /// Whatever the paraphrases, a statement means one behaviour.
 #[test]
 fn statements_are_unambiguous() {
     let mut meaning: HashMap<String, Pipeline> = HashMap::new();
-    for problem in &small_world().problems {
+    for problem in both() {
         for i in 0..12u64 {
             let text = statement(&problem.pipeline, 3, &mut Key::new(i).with(problem.id.as_str()).stream());
             let earlier = meaning.entry(text.clone()).or_insert_with(|| problem.pipeline.clone());
@@ -136,7 +177,7 @@ fn statements_are_unambiguous() {
 #[test]
 fn wrong_programs_fail_some_test_and_are_defined_on_all() {
     let mut without = 0;
-    for problem in &small_world().problems {
+    for problem in both() {
         let wrong = problem.wrong();
         without += usize::from(wrong.is_empty());
         for mutant in wrong {
