@@ -63,10 +63,10 @@ fn checked(cli: &Cli) -> anyhow::Result<(Options, Writing)> {
         .map(|name| emitter(name).ok_or_else(|| usage(format!("no programs can be written in {name:?}"))))
         .collect::<Result<Vec<_>, _>>()?;
     if cli.min_ops == 0 || cli.min_ops > cli.max_ops || cli.max_ops > 4 {
-        return Err(usage("--min-ops and --max-ops must be within 1 and 4, in this order").into());
+        return Err(usage("--min-ops and --max-ops must be within 1 and 4, in this order"));
     }
     if cli.public + cli.hidden < 4 || cli.public + cli.hidden > 16 {
-        return Err(usage("--public and --hidden must sum to between 4 and 16 tests").into());
+        return Err(usage("--public and --hidden must sum to between 4 and 16 tests"));
     }
     let options = Options {
         seed: cli.common.seed,
@@ -111,6 +111,7 @@ fn options_of(cli: &Cli) -> BTreeMap<String, Value> {
 
 fn write(cli: &Cli, output: &Path, world: &World, writing: &Writing) -> anyhow::Result<Manifest> {
     let common = &cli.common;
+    refuse_other_folders(output)?;
     let folder = AtomicDir::create(output).with_context(|| output.display().to_string())?;
     let provenance = || Some(common.provenance("cog-synth", env!("CARGO_PKG_VERSION")));
     let with = |provenance| WriterOptions { provenance, ..WriterOptions::default() };
@@ -138,6 +139,22 @@ fn write(cli: &Cli, output: &Path, world: &World, writing: &Writing) -> anyhow::
     cognate_output::write_file(&path, text.as_bytes()).with_context(|| path.display().to_string())?;
     folder.commit().with_context(|| output.display().to_string())?;
     Ok(manifest)
+}
+
+/// An earlier world is replaced; a folder that holds anything else is not.
+fn refuse_other_folders(output: &Path) -> anyhow::Result<()> {
+    let known = |name: &str| {
+        name.starts_with("problems.") || name.starts_with("programs.") || name == "manifest.json"
+    };
+    let Ok(entries) = std::fs::read_dir(output) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if !name.to_str().is_some_and(known) {
+            let name = name.to_string_lossy();
+            return Err(usage(format!("{} holds {name:?} and is not replaced", output.display())));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the programs in parallel and hands them over in order.

@@ -139,6 +139,22 @@ fn bad_requests_are_refused_without_output() {
 }
 
 #[test]
+fn an_earlier_world_is_replaced_and_nothing_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = folder.path().join("world");
+    make(&world, &[]);
+    let first = files(&world);
+    make(&world, &["--seed", "1"]);
+    assert_ne!(first, files(&world));
+    std::fs::write(world.join("thesis.tex"), "years of work").unwrap();
+    let before = files(&world);
+    let done = synth(&["-q", "-o", world.to_str().unwrap(), "--problems", "20"]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("thesis.tex"));
+    assert_eq!(before, files(&world));
+}
+
+#[test]
 fn a_preset_says_what_flags_say() {
     let folder = tempfile::tempdir().unwrap();
     let preset = folder.path().join("synth.toml");
