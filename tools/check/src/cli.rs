@@ -12,7 +12,7 @@ use clap::Parser;
 #[command(
     name = "cog-check",
     version,
-    after_help = "\
+    before_help = "\
 Examples:
   cog-check problems.jsonl programs.parquet
   cog-check --problems problems.jsonl judged.jsonl groups.parquet
@@ -45,5 +45,5 @@ pub struct Cli {
     pub max_errors: u64,
     /// A table of languages (TOML) merged into the built-in one
     #[arg(long, value_name = "FILE")]
-    pub language_table: Option<PathBuf>,
+    pub languages_table: Option<PathBuf>,
 }

@@ -248,7 +248,12 @@ fn ends_with_newline(path: &Path) -> Result<bool, Error> {
 /// Hashes of the ids of a problems file.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When the file cannot be read, or is empty.
 pub fn problem_ids(path: &Path) -> Result<HashSet<u128>, Error> {
-    Reader::<Problem>::open(path)?.map(|p| Ok(hash(&p?.id))).collect()
+    let ids: HashSet<u128> =
+        Reader::<Problem>::open(path)?.map(|p| Ok(hash(&p?.id))).collect::<Result<_, Error>>()?;
+    if ids.is_empty() {
+        return Err(Error::data(path.display().to_string(), "no problem in the file"));
+    }
+    Ok(ids)
 }

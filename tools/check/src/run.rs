@@ -9,7 +9,7 @@ use crate::model;
 use crate::records::{Checker, Options, Seen, problem_ids};
 
 pub fn run(cli: Cli) -> anyhow::Result<()> {
-    let table = Languages::load(cli.language_table.as_deref()).map_err(|e| match e {
+    let table = Languages::load(cli.languages_table.as_deref()).map_err(|e| match e {
         cognate_languages::Error::Table { .. } => cognate_cli::rejected(e),
         e => e.into(),
     })?;
