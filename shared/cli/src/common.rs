@@ -66,7 +66,7 @@ impl Common {
     pub fn skip(&self, error: cognate_records::Error) -> anyhow::Result<()> {
         if self.keep_going && error.is_data() {
             self.skipped.fetch_add(1, Ordering::Relaxed);
-            eprintln!("skipped: {error}");
+            eprintln!("skipped: {}", crate::exit::harmless(&error.to_string()));
             return Ok(());
         }
         Err(error.into())
@@ -80,7 +80,7 @@ impl Common {
     /// One line on stderr, unless `--quiet`.
     pub fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", crate::exit::harmless(&text.to_string()));
         }
     }
 

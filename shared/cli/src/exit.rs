@@ -68,8 +68,18 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     }
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let label = if colour { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
-    let _ = writeln!(io::stderr(), "{label}: {}", message(error));
+    let _ = writeln!(io::stderr(), "{label}: {}", harmless(&message(error)));
     ExitCode::from(code_of(error))
+}
+
+/// Control characters as escapes: names out of the data reach messages, and must not drive the terminal.
+pub(crate) fn harmless(text: &str) -> String {
+    let escape = |c: char| match c {
+        '\n' | '\t' => c.to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// Causes joined by colons; one that only repeats the end of the one before is left out.
@@ -122,6 +132,11 @@ mod tests {
         assert!(is_broken_pipe(&Err::<(), _>(closed()).context("writing").unwrap_err()));
         assert!(is_broken_pipe(&cognate_records::Error::io("stdout".as_ref(), closed()).into()));
         assert!(!is_broken_pipe(&io::Error::other("x").into()));
+    }
+
+    #[test]
+    fn messages_cannot_drive_the_terminal() {
+        assert_eq!(harmless("a\u{1b}[2Jé\n\u{9b}\u{7}"), "a\\u{1b}[2Jé\n\\u{9b}\\u{7}");
     }
 
     #[test]
