@@ -102,9 +102,8 @@ pub(crate) fn read_weights(
         read_slot(tensors[slot.tensor], slot, &view, &files[f].path)?;
     }
     // Old files carry the rotary frequencies, and tied ones sometimes a copy of the embedding.
-    found.retain(|name, _| {
-        !name.ends_with("rotary_emb.inv_freq") && !(config.tie_word_embeddings && name == "lm_head.weight")
-    });
+    let tied = |name: &str| config.tie_word_embeddings && name == "lm_head.weight";
+    found.retain(|name, _| !name.ends_with("rotary_emb.inv_freq") && !tied(name));
     match found.into_iter().min_by(|a, b| a.0.cmp(&b.0)) {
         Some((name, (f, _))) => Err(ModelError::ExtraTensor { path: files[f].path.clone(), name }),
         None => Ok(()),

@@ -68,7 +68,7 @@ impl Data {
             starts[..starts.len() - 1].iter().for_each(|&s| arrays[k][s as usize] = 0.0);
         }
         for k in [4, 5, 6] {
-            arrays[k].iter_mut().for_each(|x| *x = *x - 3.0);
+            arrays[k].iter_mut().for_each(|x| *x -= 3.0);
         }
         Data { arrays }
     }
