@@ -123,8 +123,9 @@ fn operation(kind: Kind, upper: bool, rich: bool, stream: &mut Stream) -> Op {
         Kind::Int => match stream.below(8) {
             0 => Op::Even,
             1 => Op::Odd,
-            2 => Op::Above(stream.range(2, 12)),
-            3 => Op::Below(stream.range(5, 20)),
+            // One digit at the tiny level: a number of two is two tokens to copy.
+            2 => Op::Above(if rich { stream.range(2, 12) } else { stream.range(2, 9) }),
+            3 => Op::Below(if rich { stream.range(5, 20) } else { stream.range(4, 9) }),
             4 => Op::MultipleOf(stream.range(3, 5)),
             5 => Op::Add(stream.range(1, 9)),
             6 => Op::Times(stream.range(2, 9)),

@@ -11,6 +11,8 @@ pub fn statement(pipeline: &Pipeline, variety: usize, stream: &mut Stream) -> St
     for (op, kind) in pipeline.ops.iter().zip(pipeline.kinds()) {
         let mut clause = say(operation(*op, kind)).to_owned();
         for (place, value) in op.constants() {
+            // A letter is quoted as programs quote it, so that it is the same token in both.
+            let value = if matches!(place, "{c}" | "{d}") { format!("\"{value}\"") } else { value };
             clause = clause.replace(place, &value);
         }
         clauses.push(clause);
