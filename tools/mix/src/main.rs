@@ -1,2 +1,32 @@
-//! Builds SFT mixtures, prompts and tokenizers
-fn main() {}
+//! cog-mix: builds tokenizers, base corpora, SFT arms at equal budgets, and prompts.
+
+mod arms;
+mod base;
+mod bpe;
+mod clauses;
+mod cli;
+mod corpus;
+mod deal;
+mod document;
+mod fill;
+mod format;
+mod language_model;
+mod manifest;
+mod pack;
+mod prompts;
+mod sft;
+mod tokenizer;
+mod verification;
+
+use std::process::ExitCode;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    cognate_cli::main_with::<Cli>(cognate_cli::Options { tables: &["arm"] }, |cli| match &cli.command {
+        Command::Tokenizer(options) => tokenizer::run(&cli.common, options),
+        Command::Base(options) => base::run(&cli.common, options),
+        Command::Sft(options) => sft::run(&cli.common, options),
+        Command::Prompts(options) => prompts::run(&cli.common, options),
+    })
+}
