@@ -54,13 +54,14 @@ pub fn run(common: &Common, flags: &Reinforce) -> Result<()> {
         run.journal(&batch)?;
         let said = run.optimise(&batch)?;
         run.log.measured(run.step, "wait_seconds", waited);
+        // Before the checkpoint: a resumed run says nothing of the steps that it does not do again.
+        run.log.flush()?;
         run.publish()?;
         if run.due() {
             // The sampler is at work on the next step while this is written.
             run.ask()?;
             run.checkpoint()?;
         }
-        run.log.flush()?;
         progress.message(said);
         progress.inc(1);
     }

@@ -188,3 +188,12 @@ pub fn exact_metrics(metrics: &Path) -> Vec<String> {
     let text = fs::read_to_string(metrics).unwrap();
     text.lines().filter(|l| !l.contains("\"measured\"")).map(str::to_owned).collect()
 }
+
+/// Two logs say the same, but for what was measured.
+pub fn same_metrics(a: &Path, b: &Path) {
+    let (a, b) = (exact_metrics(a), exact_metrics(b));
+    for (x, y) in a.iter().zip(&b) {
+        assert_eq!(x, y);
+    }
+    assert_eq!(a.len(), b.len());
+}
