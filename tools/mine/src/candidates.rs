@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use cognate_random::Key;
-use cognate_records::{Problem, Program, Reader};
+use cognate_records::{Error, Problem, Program, Reader};
 use serde::Serialize;
 
 use crate::normalise::{key_hash, normalise, source_hash};
@@ -67,6 +67,9 @@ pub fn known_problems(path: &Path) -> anyhow::Result<HashMap<String, Known>> {
     for problem in Reader::<Problem>::open(path)? {
         let p = problem?;
         known.insert(p.id, Known { split: p.split, tests: p.tests.len() });
+    }
+    if known.is_empty() {
+        return Err(Error::data(path.display().to_string(), "no problem in the file").into());
     }
     Ok(known)
 }
