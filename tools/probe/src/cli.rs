@@ -79,9 +79,9 @@ pub struct Probe {
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
 
-    /// What the model reads of a program
-    #[arg(long, value_enum, value_name = "FORM", default_value = "source")]
-    pub document: Form,
+    /// What the model reads of a program; each one given is measured
+    #[arg(long, value_enum, value_name = "FORMS", value_delimiter = ',', default_value = "source")]
+    pub document: Vec<Form>,
 
     /// How a document becomes one vector
     #[arg(long, value_enum, value_name = "POOLINGS", value_delimiter = ',', default_value = "mean,last")]

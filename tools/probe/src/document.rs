@@ -46,7 +46,6 @@ pub struct Document {
 pub struct Documents<'a> {
     pub chat: &'a Chat,
     pub languages: &'a Languages,
-    pub form: Form,
     /// Statement of each problem, for [`Form::Statement`].
     pub statements: HashMap<String, String>,
 }
@@ -55,14 +54,14 @@ impl Documents<'_> {
     /// # Errors
     /// A data error for a language that the table does not know, a problem without statement, a failing template, or
     /// a program without tokens.
-    pub fn make(&self, program: &Program) -> anyhow::Result<Document> {
+    pub fn make(&self, form: Form, program: &Program) -> anyhow::Result<Document> {
         let place = || format!("program {:?}", program.id);
         let language = self
             .languages
             .get(&program.language)
             .ok_or_else(|| rejected(anyhow!("{}: unknown language {:?}", place(), program.language)))?;
         let comment = &language.line_comment;
-        let mut ids = match self.form {
+        let mut ids = match form {
             Form::Source | Form::Description => self.chat.bos_id().into_iter().collect(),
             Form::Answer => self.prompt(&language.display, &format!("{comment} ")).with_context(place)?,
             Form::Statement => {
@@ -80,7 +79,7 @@ impl Documents<'_> {
         if span.is_empty() {
             return Err(rejected(anyhow!("{}: the source is empty", place())));
         }
-        if self.form == Form::Description {
+        if form == Form::Description {
             let newline = if program.source.ends_with('\n') { "" } else { "\n" };
             ids.extend(self.chat.encode(&format!("{newline}{comment}")));
         }

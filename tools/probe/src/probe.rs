@@ -1,7 +1,6 @@
 //! From programs and a model to vectors and measures.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use cognate_chat::Chat;
@@ -22,28 +21,24 @@ use crate::select::{Row, Selection, Wanted};
 pub fn probe(common: &Common, args: &Probe) -> anyhow::Result<()> {
     common.threads();
     let dir = args.model.as_deref().context("--model is needed")?;
-    let (languages, mut rows) = select(common, args)?;
+    let statements = statements(common, args)?;
+    let (languages, rows) = select(common, args)?;
     let model = Model::open(dir).map_err(|e| if e.is_data() { rejected(e) } else { e.into() })?;
     let chat = Chat::open(dir).map_err(|e| if e.is_data() { rejected(e) } else { e.into() })?;
     let table = Languages::builtin();
-    let documents = Documents {
-        chat: &chat,
-        languages: &table,
-        form: args.document,
-        statements: statements(common, args)?,
-    };
-    let documents =
-        documents_of(common, args, &documents, &mut rows, model.config().max_position_embeddings)?;
+    let documents = Documents { chat: &chat, languages: &table, statements };
+    let (rows, documents) =
+        documents_of(common, args, &documents, rows, model.config().max_position_embeddings)?;
     let layers = layers(args, model.config().num_hidden_layers)?;
-    let progress = common.progress("probe", Some(documents.len() as u64));
-    let vectors = embed(&model, &documents, &layers, &args.pooling, &progress)?;
-    progress.finish();
-    let programs: Vec<&Program> = rows.iter().flat_map(|row| &row.programs).collect();
-    if let Some(path) = &args.embeddings {
-        write_embeddings(common, args, path, &programs, &vectors, model.config().hidden_size)?;
-    }
+    let width = model.config().hidden_size;
+    let progress = common.progress("probe", Some(documents.iter().map(|d| d.1.len() as u64).sum()));
+    let options = WriterOptions { provenance: Some(provenance(common, args)?), ..WriterOptions::default() };
+    let mut embeddings = match &args.embeddings {
+        Some(path) => Some(Writer::<Embedding>::create(path, options.clone())?),
+        None => None,
+    };
     let mut cloud = Cloud {
-        width: model.config().hidden_size,
+        width,
         problem: (0..rows.len()).flat_map(|row| vec![row as u32; languages.len()]).collect(),
         language: (0..rows.len()).flat_map(|_| 0..languages.len() as u32).collect(),
         problems: rows.len(),
@@ -51,14 +46,24 @@ pub fn probe(common: &Common, args: &Probe) -> anyhow::Result<()> {
         ..Cloud::default()
     };
     let mut records = Vec::new();
-    for v in vectors {
-        cloud.values = v.values;
-        let mut labels = labels(args.label.as_deref(), args.document.name());
-        labels.insert("layer".into(), v.layer.to_string());
-        labels.insert("pooling".into(), v.pooling.name().into());
-        records.extend(measure(&cloud, &labels, &args.measures.centre, common.seed));
+    for (form, documents) in documents {
+        let vectors = embed(&model, &documents, &layers, &args.pooling, &progress)?;
+        if let Some(writer) = &mut embeddings {
+            write_embeddings(writer, args, form, &rows, &vectors, width)?;
+        }
+        for v in vectors {
+            cloud.values = v.values;
+            let mut labels = labels(args.label.as_deref(), form.name());
+            labels.insert("layer".into(), v.layer.to_string());
+            labels.insert("pooling".into(), v.pooling.name().into());
+            records.extend(measure(&cloud, &labels, &args.measures.centre, common.seed));
+        }
     }
-    write_metrics(&args.measures, &records, provenance(common, args)?)
+    progress.finish();
+    if let Some(writer) = embeddings {
+        writer.finish()?;
+    }
+    write_metrics(&args.measures, &records, options)
 }
 
 fn select(common: &Common, args: &Probe) -> anyhow::Result<(Vec<String>, Vec<Row>)> {
@@ -81,7 +86,7 @@ fn select(common: &Common, args: &Probe) -> anyhow::Result<(Vec<String>, Vec<Row
 
 fn statements(common: &Common, args: &Probe) -> anyhow::Result<HashMap<String, String>> {
     let mut statements = HashMap::new();
-    if args.document != Form::Statement {
+    if !args.document.contains(&Form::Statement) {
         return Ok(statements);
     }
     let path = args
@@ -97,25 +102,29 @@ fn statements(common: &Common, args: &Probe) -> anyhow::Result<HashMap<String, S
     Ok(statements)
 }
 
-/// Documents of the first `--limit` problems whose programs all fit into the context; `rows` keeps those problems.
+/// The first `--limit` problems whose programs all fit into the context in every form, and their documents.
+#[expect(clippy::type_complexity, reason = "used once, and both parts are named where they are")]
 fn documents_of(
     common: &Common,
     args: &Probe,
     maker: &Documents,
-    rows: &mut Vec<Row>,
+    rows: Vec<Row>,
     context: usize,
-) -> anyhow::Result<Vec<Document>> {
-    let (mut documents, mut kept, mut long) = (Vec::new(), Vec::new(), 0u64);
-    for row in rows.drain(..) {
+) -> anyhow::Result<(Vec<Row>, Vec<(Form, Vec<Document>)>)> {
+    let mut documents: Vec<(Form, Vec<Document>)> =
+        args.document.iter().map(|&form| (form, Vec::new())).collect();
+    let (mut kept, mut long) = (Vec::new(), 0u64);
+    for row in rows {
         if kept.len() >= args.limit as usize {
             break;
         }
-        let of_row = row.programs.iter().map(|p| maker.make(p)).collect::<anyhow::Result<Vec<Document>>>()?;
-        if of_row.iter().any(|d| d.ids.len() > context) {
+        let made = |&form: &Form| row.programs.iter().map(|p| maker.make(form, p)).collect();
+        let of_row: Vec<Vec<Document>> = args.document.iter().map(made).collect::<anyhow::Result<_>>()?;
+        if of_row.iter().flatten().any(|d| d.ids.len() > context) {
             long += 1;
             continue;
         }
-        documents.extend(of_row);
+        documents.iter_mut().zip(of_row).for_each(|(all, of_form)| all.1.extend(of_form));
         kept.push(row);
     }
     if long > 0 {
@@ -128,8 +137,7 @@ fn documents_of(
             "no problem's programs fit into the model's context of {context} tokens"
         )));
     }
-    *rows = kept;
-    Ok(documents)
+    Ok((kept, documents))
 }
 
 fn layers(args: &Probe, blocks: usize) -> anyhow::Result<Vec<usize>> {
@@ -174,24 +182,21 @@ pub fn measure(
     records
 }
 
-pub fn write_metrics(measures: &Measures, records: &[Metric], provenance: Provenance) -> anyhow::Result<()> {
-    let options = WriterOptions { provenance: Some(provenance), ..WriterOptions::default() };
+pub fn write_metrics(measures: &Measures, records: &[Metric], options: WriterOptions) -> anyhow::Result<()> {
     let mut writer = Writer::<Metric>::create(&measures.output, options)?;
     records.iter().try_for_each(|record| writer.write(record))?;
     Ok(writer.finish()?)
 }
 
 fn write_embeddings(
-    common: &Common,
+    writer: &mut Writer<Embedding>,
     args: &Probe,
-    path: &Path,
-    programs: &[&Program],
+    form: Form,
+    rows: &[Row],
     vectors: &[Vectors],
     width: usize,
 ) -> anyhow::Result<()> {
-    let options = WriterOptions { provenance: Some(provenance(common, args)?), ..WriterOptions::default() };
-    let mut writer = Writer::<Embedding>::create(path, options)?;
-    for (row, program) in programs.iter().enumerate() {
+    for (at, program) in rows.iter().flat_map(|row| &row.programs).enumerate() {
         for v in vectors {
             let mut embedding = Embedding {
                 id: program.id.clone(),
@@ -199,20 +204,20 @@ fn write_embeddings(
                 language: program.language.clone(),
                 layer: v.layer as u32,
                 pooling: v.pooling.name().into(),
-                vector: v.values[row * width..(row + 1) * width].to_vec(),
+                vector: v.values[at * width..(at + 1) * width].to_vec(),
                 model: args.label.clone(),
                 ..Embedding::default()
             };
-            embedding.extra.insert("document".into(), args.document.name().into());
+            embedding.extra.insert("document".into(), form.name().into());
             writer.write(&embedding)?;
         }
     }
-    Ok(writer.finish()?)
+    Ok(())
 }
 
 fn provenance(common: &Common, args: &Probe) -> anyhow::Result<Provenance> {
     let start = common.provenance("cog-probe", env!("CARGO_PKG_VERSION"));
-    let problems = args.problems.as_ref().filter(|_| args.document == Form::Statement);
+    let problems = args.problems.as_ref().filter(|_| args.document.contains(&Form::Statement));
     let mut files = args.programs.iter().chain(problems);
     Ok(files.try_fold(start, |provenance, path| provenance.input(path))?)
 }

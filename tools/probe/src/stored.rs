@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::anyhow;
 use cognate_cli::{Common, rejected};
-use cognate_records::{Embedding, Error, Reader};
+use cognate_records::{Embedding, Error, Reader, WriterOptions};
 
 use crate::cli::Metrics;
 use crate::cloud::Cloud;
@@ -53,7 +53,8 @@ pub fn measure(common: &Common, args: &Metrics) -> anyhow::Result<()> {
     for path in &args.embeddings {
         provenance = provenance.input(path)?;
     }
-    write_metrics(&args.measures, &records, provenance)
+    let options = WriterOptions { provenance: Some(provenance), ..WriterOptions::default() };
+    write_metrics(&args.measures, &records, options)
 }
 
 fn take(
