@@ -6,4 +6,4 @@ mod identify;
 mod table;
 
 pub use identify::{Scores, identify, scores};
-pub use table::{Error, Language, Languages};
+pub use table::{Checkpoint, Error, Language, Languages};

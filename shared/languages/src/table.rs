@@ -50,7 +50,9 @@ pub struct Language {
     #[serde(default)]
     pub startup_processes: u64,
     #[serde(default)]
-    pub fork_server: bool,
+    pub fork_server: Option<Checkpoint>,
+    #[serde(default)]
+    pub canary: Option<String>,
     #[serde(default)]
     pub prepare: Option<Vec<String>>,
     #[serde(default)]
@@ -61,6 +63,14 @@ pub struct Language {
     compiled_spellings: Vec<Regex>,
     #[serde(skip)]
     pub(crate) patterns: Vec<(f64, Regex)>,
+}
+
+/// Where a fork server stops its interpreter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checkpoint {
+    Open,
+    Require,
 }
 
 /// All languages, in the order of the table.
@@ -168,7 +178,7 @@ impl Language {
         if source.is_empty() || source.contains('/') || source.starts_with('.') {
             return Err(format!("`source` must be a plain file name, not {source:?}"));
         }
-        if language.fork_server && (language.compile.is_some() || source.contains('{')) {
+        if language.fork_server.is_some() && (language.compile.is_some() || source.contains('{')) {
             return Err("`fork_server` needs an interpreter and a fixed `source` name".into());
         }
         language.compiled_spellings = language

@@ -1,0 +1,159 @@
+//! CPU and memory of everything that a run started: from the worker's control group, or, without one, from /proc.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::sandbox::wire::CgroupFiles;
+
+/// Memory of the launcher and its interpreters, which share the group with the program.
+const OWN_BYTES: u64 = 64 << 20;
+
+pub enum Counters {
+    Group(Group),
+    /// Sums over the test's own /proc.
+    Proc {
+        tick_us: u64,
+        page: u64,
+    },
+}
+
+pub struct Group {
+    cpu: File,
+    limit: File,
+    events: File,
+    unified: bool,
+    current_limit: u64,
+    cpu_start: u64,
+    kills_start: u64,
+}
+
+/// One reading, since the start of the run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading {
+    pub cpu_us: u64,
+    /// Resident bytes, where they have to be watched.
+    pub memory: u64,
+}
+
+fn text(file: &File) -> io::Result<String> {
+    let mut buffer = [0; 2048];
+    let n = file.read_at(&mut buffer, 0)?;
+    Ok(String::from_utf8_lossy(&buffer[..n]).into_owned())
+}
+
+/// The number after `key ` in a file of `key value` lines.
+fn field(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+}
+
+impl Counters {
+    /// # Errors
+    /// When a file of the group cannot be opened.
+    pub fn open(files: Option<&CgroupFiles>) -> Result<Self, String> {
+        let Some(files) = files else {
+            // SAFETY: sysconf only reads.
+            let (tick, page) =
+                unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
+            return Ok(Self::Proc { tick_us: 1_000_000 / tick.max(1) as u64, page: page.max(1) as u64 });
+        };
+        let open = |dir: &Path, name: &str, write: bool| {
+            let path = dir.join(name);
+            File::options()
+                .read(true)
+                .write(write)
+                .open(&path)
+                .map_err(|e| format!("{}: {e}", path.display()))
+        };
+        let (limit, events) = if files.unified {
+            ("memory.max", "memory.events")
+        } else {
+            ("memory.limit_in_bytes", "memory.oom_control")
+        };
+        Ok(Self::Group(Group {
+            cpu: open(&files.cpu, if files.unified { "cpu.stat" } else { "cpuacct.usage" }, false)?,
+            limit: open(&files.memory, limit, true)?,
+            events: open(&files.memory, events, false)?,
+            unified: files.unified,
+            current_limit: 0,
+            cpu_start: 0,
+            kills_start: 0,
+        }))
+    }
+
+    /// True when memory has to be watched, because no group limits it.
+    pub fn watches_memory(&self) -> bool {
+        matches!(self, Self::Proc { .. })
+    }
+
+    pub fn start(&mut self, memory_bytes: u64) -> io::Result<()> {
+        let Self::Group(group) = self else { return Ok(()) };
+        let wanted = memory_bytes.saturating_add(OWN_BYTES);
+        if wanted != group.current_limit {
+            group.limit.write_at(wanted.to_string().as_bytes(), 0)?;
+            group.current_limit = wanted;
+        }
+        group.cpu_start = group.cpu_us()?;
+        group.kills_start = group.kills()?;
+        Ok(())
+    }
+
+    pub fn read(&self) -> io::Result<Reading> {
+        match self {
+            Self::Group(group) => {
+                Ok(Reading { cpu_us: group.cpu_us()?.saturating_sub(group.cpu_start), memory: 0 })
+            }
+            Self::Proc { tick_us, page } => Ok(sum_over_proc(*tick_us, *page)),
+        }
+    }
+
+    /// True when the kernel killed for memory since the start.
+    pub fn killed_for_memory(&self) -> bool {
+        match self {
+            Self::Group(group) => group.kills().is_ok_and(|n| n > group.kills_start),
+            Self::Proc { .. } => false,
+        }
+    }
+}
+
+impl Group {
+    fn cpu_us(&self) -> io::Result<u64> {
+        let text = text(&self.cpu)?;
+        Ok(if self.unified {
+            field(&text, "usage_usec ").unwrap_or(0)
+        } else {
+            text.trim().parse::<u64>().unwrap_or(0) / 1000
+        })
+    }
+
+    fn kills(&self) -> io::Result<u64> {
+        Ok(field(&text(&self.events)?, "oom_kill ").unwrap_or(0))
+    }
+}
+
+/// /proc shows the processes of the running test only; pid 1 is the launcher's own.
+fn sum_over_proc(tick_us: u64, page: u64) -> Reading {
+    let mut sum = Reading::default();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return sum };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()).filter(|&p| p != 1) else {
+            continue;
+        };
+        if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            // Fields are counted after the command's closing bracket: utime, stime, cutime, cstime are 14 to 17.
+            let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+            let ticks: u64 =
+                rest.split_ascii_whitespace().skip(11).take(4).filter_map(|f| f.parse::<u64>().ok()).sum();
+            sum.cpu_us += ticks * tick_us;
+        }
+        if let Ok(statm) = std::fs::read_to_string(format!("/proc/{pid}/statm")) {
+            let mut pages = statm.split_ascii_whitespace().skip(1).filter_map(|f| f.parse::<u64>().ok());
+            let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+            // Shared pages are files and what a fork server's child has not written.
+            sum.memory += resident.saturating_sub(shared) * page;
+        }
+    }
+    sum
+}

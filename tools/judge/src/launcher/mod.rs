@@ -1,0 +1,158 @@
+//! The launcher: one small single-threaded process a worker. It builds the namespaces once and then runs, for the judge
+//! that started it, one command after the other. It never sees an expected output.
+//!
+//! It is this same binary under another name; its stdin is the socket to the judge.
+
+mod counters;
+mod fork_server;
+mod namespaces;
+mod run;
+mod seccomp;
+mod sys;
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use crate::sandbox::wire::{self, Kind, Reply, Request, Run, RunLimits, Server, Setup};
+use counters::Counters;
+use fork_server::Servers;
+use run::Room;
+use sys::Step;
+
+/// `argv[0]` of a launcher.
+pub const NAME: &str = "cog-judge-launcher";
+/// Bound on /box: sources and what compilers make of them.
+const BOX_BYTES: u64 = 512 << 20;
+
+/// Serves until the judge goes away.
+pub fn main() -> std::process::ExitCode {
+    let socket = match io::stdin().as_fd().try_clone_to_owned() {
+        Ok(fd) => UnixStream::from(fd),
+        Err(_) => return std::process::ExitCode::FAILURE,
+    };
+    match serve(&socket) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(reason) => {
+            // The judge prints the reason, if it is still there.
+            let _ = wire::send(&mut &socket, &Reply::Fault(reason), &[]);
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(mut socket: &UnixStream) -> Result<(), String> {
+    let mut launcher = match Launcher::build(socket) {
+        Ok(launcher) => launcher,
+        Err(reason) => return Err(reason),
+    };
+    wire::send(&mut socket, &Reply::Ready, &[]).step(|| "answering".into())?;
+    loop {
+        // The end of the stream is the judge's end, and ours.
+        let Ok((request, blobs)) = wire::receive::<Request>(&mut socket) else { return Ok(()) };
+        let (reply, out) = match launcher.handle(request, &blobs) {
+            Ok(answer) => answer,
+            Err(reason) => (Reply::Fault(reason), Vec::new()),
+        };
+        let parts: Vec<&[u8]> = out.iter().map(Vec::as_slice).collect();
+        wire::send(&mut socket, &reply, &parts).step(|| "answering".into())?;
+    }
+}
+
+struct Launcher {
+    room: Room,
+    servers: Servers,
+    host_proc: OwnedFd,
+}
+
+impl Launcher {
+    fn build(mut socket: &UnixStream) -> Result<Self, String> {
+        // SAFETY: prctl and personality take numbers only.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::personality(libc::ADDR_NO_RANDOMIZE as u64);
+        }
+        namespaces::enter_user()?;
+        wire::send(&mut socket, &Reply::Namespace, &[]).step(|| "answering".into())?;
+        let (setup, blobs) = wire::receive::<Setup>(&mut socket).step(|| "waiting for the judge".into())?;
+        // SAFETY: numbers only. Ids were mapped by now; a user who may not drop groups has only their own.
+        unsafe {
+            // Changing ids cleared it.
+            libc::setgroups(0, std::ptr::null());
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+        let counters = Counters::open(setup.cgroup.as_ref())?;
+        let host_proc = fs::File::open("/proc").step(|| "opening /proc".into())?.into();
+        if setup.cgroup.is_some() {
+            // The kernel's choice when memory runs out must not fall on the launcher.
+            let _ = fs::write("/proc/self/oom_score_adj", "-1000");
+        }
+        let checkpoint = blobs.first().ok_or("the judge sent no checkpoint library")?;
+        namespaces::build(&setup, checkpoint)?;
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let room = Room { ids: setup.ids, counters, filter: seccomp::filter()?, processors };
+        Ok(Self { room, servers: Servers::default(), host_proc })
+    }
+
+    fn handle(&mut self, request: Request, blobs: &[Vec<u8>]) -> Result<(Reply, Vec<Vec<u8>>), String> {
+        match request {
+            Request::Place { names, server } => {
+                if let Some(spec) = server.as_ref().filter(|s| self.servers.wants(s))
+                    && let Err(reason) = self.raise(spec)
+                {
+                    self.servers.refuse(spec, reason);
+                }
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                place(&names, &blobs.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+                let refusal = server.as_ref().and_then(|s| self.servers.refusal(s)).map(str::to_owned);
+                Ok((Reply::Placed { server: refusal }, Vec::new()))
+            }
+            Request::Run(spec) => {
+                let stdin = blobs.first().map_or(&[][..], Vec::as_slice);
+                let (outcome, stdout, stderr) = run::run(&mut self.room, &mut self.servers, &spec, stdin)?;
+                Ok((Reply::Ran(outcome), vec![stdout, stderr]))
+            }
+        }
+    }
+
+    /// Starts a fork server and lets it run a program whose answer is known.
+    fn raise(&mut self, spec: &Server) -> Result<(), String> {
+        place(&[&spec.source], &[b"0\n"])?;
+        self.servers.launch(spec, &self.room, &self.host_proc)?;
+        for _ in 0..2 {
+            place(&[&spec.source], &[spec.canary.as_bytes()])?;
+            let canary = Run {
+                arguments: spec.arguments.clone(),
+                environment: spec.environment.clone(),
+                limits: RunLimits {
+                    cpu_us: 5_000_000,
+                    wall_us: 20_000_000,
+                    memory_bytes: 512 << 20,
+                    processes: 32,
+                    file_bytes: 1 << 20,
+                    output_bytes: 1 << 16,
+                },
+                kind: Kind::Test,
+                server: Some(spec.name.clone()),
+            };
+            let (outcome, stdout, stderr) = run::run(&mut self.room, &mut self.servers, &canary, b"")?;
+            if outcome.exit != Some(0) || stdout != b"42\n" {
+                let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+                return Err(format!("its canary failed: {outcome:?} {out:?} {err:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn place(names: &[&str], contents: &[&[u8]]) -> Result<(), String> {
+    namespaces::fresh_box(BOX_BYTES)?;
+    for (name, bytes) in names.iter().zip(contents) {
+        if name.is_empty() || name.contains('/') || *name == ".." {
+            return Err(format!("bad file name {name:?}"));
+        }
+        fs::write(format!("/box/{name}"), bytes).step(|| format!("writing {name}"))?;
+    }
+    Ok(())
+}

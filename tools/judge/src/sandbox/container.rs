@@ -1,0 +1,142 @@
+//! The container sandbox, from the judge's side: a launcher process, the socket to it, its ids and control group.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::cgroup::Group;
+use super::wire::{self, Reply, Request, Run, Server, Setup};
+use super::{Fault, Finished, Sandbox};
+use crate::launcher;
+
+/// Compiled by build.rs.
+const CHECKPOINT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/checkpoint.so"));
+/// First of the host's user ids that programs get, when the judge is root; nobody else's on any system known to us.
+const FIRST_UID: u32 = 61_500;
+/// The id inside.
+const INSIDE: u32 = 1000;
+
+/// What every worker's sandbox shows of the host beside the system's own folders.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    pub mounts: Vec<PathBuf>,
+    pub cache: Option<PathBuf>,
+}
+
+pub struct Container {
+    launcher: Child,
+    socket: UnixStream,
+    /// Dropped after the launcher is gone.
+    group: Option<Group>,
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.launcher.kill();
+        let _ = self.launcher.wait();
+        drop(self.group.take());
+    }
+}
+
+fn fault(what: &str) -> impl FnOnce(std::io::Error) -> Fault + '_ {
+    move |e| Fault(format!("{what}: {e}"))
+}
+
+impl Container {
+    /// Starts the launcher of worker `index` and waits until its namespaces stand.
+    ///
+    /// # Errors
+    /// When this machine does not let us build them, with what to change.
+    pub fn start(host: &Host, index: usize) -> Result<Self, Fault> {
+        let (ours, theirs) = UnixStream::pair().map_err(fault("socketpair"))?;
+        let launcher = Command::new("/proc/self/exe")
+            .arg0(launcher::NAME)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(fault("starting a launcher"))?;
+        let mut container = Self { launcher, socket: ours, group: None };
+        let pid = container.launcher.id();
+        match container.receive()?.0 {
+            Reply::Namespace => {}
+            other => return Err(Fault(format!("unexpected answer {other:?}"))),
+        }
+        let ids = map_ids(pid, index)?;
+        let group = Group::create(index).filter(|group| group.adopt(pid).is_ok());
+        if group.is_some() {
+            // When memory runs out the kernel must not choose the launcher; programs raise their own again.
+            let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "-1000");
+        }
+        let setup = Setup {
+            mounts: host.mounts.clone(),
+            cache: host.cache.clone(),
+            ids,
+            cgroup: group.as_ref().map(|g| g.files().clone()),
+        };
+        container.group = group;
+        wire::send(&mut container.socket, &setup, &[CHECKPOINT]).map_err(fault("talking to the launcher"))?;
+        match container.receive()?.0 {
+            Reply::Ready => Ok(container),
+            other => Err(Fault(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    fn receive(&mut self) -> Result<(Reply, Vec<Vec<u8>>), Fault> {
+        let (reply, blobs) = wire::receive(&mut self.socket).map_err(fault("the launcher is gone"))?;
+        match reply {
+            Reply::Fault(reason) => Err(Fault(reason)),
+            reply => Ok((reply, blobs)),
+        }
+    }
+
+    fn ask(&mut self, request: &Request, blobs: &[&[u8]]) -> Result<(Reply, Vec<Vec<u8>>), Fault> {
+        wire::send(&mut self.socket, request, blobs).map_err(fault("talking to the launcher"))?;
+        self.receive()
+    }
+}
+
+/// Root maps two ids, so that programs run as nobody that the host knows; an ordinary user can only map themselves.
+fn map_ids(pid: u32, index: usize) -> Result<Option<(u32, u32)>, Fault> {
+    // SAFETY: both only read.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    let write = |name: &str, text: String| fs::write(format!("/proc/{pid}/{name}"), text);
+    if uid == 0 {
+        let outside = FIRST_UID + (index % 4000) as u32;
+        let map = format!("0 0 1\n{INSIDE} {outside} 1\n");
+        if write("uid_map", map.clone()).is_ok() {
+            write("gid_map", map).map_err(fault("mapping group ids"))?;
+            return Ok(Some((INSIDE, INSIDE)));
+        }
+    }
+    let _ = write("setgroups", "deny".into());
+    write("uid_map", format!("{INSIDE} {uid} 1\n")).map_err(fault("mapping user ids"))?;
+    write("gid_map", format!("{INSIDE} {gid} 1\n")).map_err(fault("mapping group ids"))?;
+    Ok(None)
+}
+
+impl Sandbox for Container {
+    fn place(&mut self, files: &[(&str, &[u8])], server: Option<&Server>) -> Result<Option<String>, Fault> {
+        let names = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let blobs: Vec<&[u8]> = files.iter().map(|(_, bytes)| *bytes).collect();
+        match self.ask(&Request::Place { names, server: server.cloned() }, &blobs)?.0 {
+            Reply::Placed { server } => Ok(server),
+            other => Err(Fault(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    fn run(&mut self, run: &Run, stdin: &[u8]) -> Result<Finished, Fault> {
+        match self.ask(&Request::Run(run.clone()), &[stdin])? {
+            (Reply::Ran(outcome), mut blobs) if blobs.len() == 2 => {
+                let stderr = blobs.pop().unwrap_or_default();
+                let stdout = blobs.pop().unwrap_or_default();
+                Ok(Finished { outcome, stdout, stderr })
+            }
+            (other, _) => Err(Fault(format!("unexpected answer {other:?}"))),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! From the languages table to commands that run on this machine.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use cognate_languages::{Checkpoint, Language, Languages};
+
+use crate::sandbox::container::Host;
+use crate::sandbox::wire::{Kind, Run, RunLimits, Server};
+use crate::sandbox::{Fault, Sandbox};
+
+/// Where programs are looked for, inside and outside the sandbox alike.
+const PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
+/// Same for every run of every language.
+const ENVIRONMENT: [&str; 6] =
+    ["PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "TZ=UTC", "USER=judge"];
+
+/// The languages and what this machine has for them.
+pub struct Toolchains {
+    pub languages: Languages,
+    node_modules: Option<PathBuf>,
+    homes: HashMap<String, Result<PathBuf, String>>,
+    cache: Option<PathBuf>,
+    prepared: Mutex<HashMap<String, Result<(), String>>>,
+    fork_servers: bool,
+}
+
+/// What the placeholders of a command stand for.
+pub struct Names<'a> {
+    pub source: &'a str,
+    pub class: &'a str,
+    pub memory_mb: u64,
+}
+
+impl Toolchains {
+    pub fn new(languages: Languages, fork_servers: bool) -> Self {
+        let homes = languages.iter().filter_map(|l| Some((l.name.clone(), home(l.home.as_ref()?)))).collect();
+        let cache = cache_folder();
+        let node_modules = node_modules();
+        Self { languages, node_modules, homes, cache, prepared: Mutex::default(), fork_servers }
+    }
+
+    /// What sandboxes must show of the host.
+    pub fn host(&self) -> Host {
+        let homes = self.homes.values().flatten().cloned();
+        Host { mounts: homes.chain(self.node_modules.clone()).collect(), cache: self.cache.clone() }
+    }
+
+    /// Why programs of this language cannot run here, with the cure.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn usable(&self, language: &Language) -> Result<(), String> {
+        if let Some(Err(reason)) = self.homes.get(&language.name) {
+            return Err(format!("{reason}{}", self.cure(language)));
+        }
+        for command in language.compile.iter().chain([&language.run]) {
+            let program = self.fill(&command[0], language, None);
+            if !program.starts_with("/box/") && find(&program).is_none() {
+                return Err(format!("{program} not found{}", self.cure(language)));
+            }
+        }
+        for package in &language.npm {
+            match &self.node_modules {
+                Some(folder) if folder.join(package).is_dir() => {}
+                _ => return Err(format!("npm package {package} not found{}", self.cure(language))),
+            }
+        }
+        Ok(())
+    }
+
+    /// How to get a language.
+    pub fn cure(&self, language: &Language) -> String {
+        let mut text = String::new();
+        if !language.packages.is_empty() {
+            text += &format!(" (apt install {})", language.packages.join(" "));
+        }
+        if !language.npm.is_empty() {
+            let packages = language.npm.join(" ");
+            text += &format!(
+                " (npm install {packages}; COGNATE_NODE_MODULES names another folder than ./node_modules)"
+            );
+        }
+        text
+    }
+
+    /// The version as the toolchain prints it, first line.
+    pub fn version(&self, language: &Language) -> Option<String> {
+        let words: Vec<String> = language.version.iter().map(|w| self.fill(w, language, None)).collect();
+        let output = Command::new(find(&words[0])?).args(&words[1..]).stdin(Stdio::null()).output().ok()?;
+        let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+        let line = String::from_utf8_lossy(&text).lines().next()?.trim().to_owned();
+        output.status.success().then_some(line)
+    }
+
+    fn fill(&self, word: &str, language: &Language, names: Option<&Names>) -> String {
+        let mut text = word.to_owned();
+        if let Some(Ok(home)) = self.homes.get(&language.name) {
+            text = text.replace("{home}", &home.to_string_lossy());
+        }
+        if let Some(folder) = &self.node_modules {
+            text = text.replace("{node_modules}", &folder.to_string_lossy());
+        }
+        if text.contains("{cache}") {
+            text = text.replace("{cache}", &format!("/cache/{}", self.cache_key(language)));
+        }
+        if let Some(names) = names {
+            text = text
+                .replace("{source}", names.source)
+                .replace("{class}", names.class)
+                .replace("{memory_mb}", &names.memory_mb.to_string());
+        }
+        text
+    }
+
+    pub fn command(&self, words: &[String], language: &Language, names: &Names) -> Vec<String> {
+        let mut words: Vec<String> = words.iter().map(|w| self.fill(w, language, Some(names))).collect();
+        if let Some(path) = find(&words[0]) {
+            words[0] = path;
+        }
+        words
+    }
+
+    pub fn environment(&self, language: &Language) -> Vec<String> {
+        let own = language.environment.iter().map(|(name, value)| (name, self.fill(value, language, None)));
+        // A variable whose folder this machine lacks is left out.
+        let own =
+            own.filter(|(_, value)| !value.contains('{')).map(|(name, value)| format!("{name}={value}"));
+        ENVIRONMENT.iter().map(ToString::to_string).chain(own).collect()
+    }
+
+    /// The fork server of a language, where it has one.
+    pub fn server(&self, language: &Language) -> Option<Server> {
+        let checkpoint = language.fork_server.filter(|_| self.fork_servers)?;
+        let names = Names { source: &language.source, class: "", memory_mb: 0 };
+        let mut arguments = self.command(&language.run, language, &names);
+        if checkpoint == Checkpoint::Require {
+            arguments.splice(1..1, ["-r".to_owned(), "/run/checkpoint.rb".to_owned()]);
+        }
+        Some(Server {
+            name: language.name.clone(),
+            arguments,
+            environment: self.environment(language),
+            source: language.source.clone(),
+            mode: match checkpoint {
+                Checkpoint::Open => "open".into(),
+                Checkpoint::Require => "require".into(),
+            },
+            canary: language.canary.clone().unwrap_or_default(),
+        })
+    }
+
+    /// Names the toolchain itself and what prepares it, so that a change of either makes a new folder.
+    fn cache_key(&self, language: &Language) -> String {
+        let mut text = format!("{:?}{:?}{:?}", language.prepare, language.compile, language.environment);
+        for command in &language.compile {
+            if let Some(path) = find(&command[0])
+                && let (Ok(path), Ok(data)) = (fs::canonicalize(&path), fs::metadata(&path))
+            {
+                text += &format!("{}{}{:?}", path.display(), data.len(), data.modified().ok());
+            }
+        }
+        format!("{}-{:016x}", language.name, xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+    }
+
+    /// Runs the language's `prepare` once on this machine; later runs find its folder.
+    ///
+    /// # Errors
+    /// When the sandbox fails. A failed preparation is told once and compilation goes on without.
+    pub fn prepare(&self, language: &Language, sandbox: &mut dyn Sandbox) -> Result<(), Fault> {
+        let (Some(prepare), Some(cache)) = (&language.prepare, &self.cache) else { return Ok(()) };
+        let mut prepared = self.prepared.lock().expect("no thread panics while it holds this");
+        if prepared.contains_key(&language.name) {
+            return Ok(());
+        }
+        let key = self.cache_key(language);
+        let folder = cache.join(&key);
+        let mut outcome = Ok(());
+        if !folder.is_dir() {
+            let part = format!("{key}.{}.part", std::process::id());
+            outcome = self.fill_cache(prepare, language, sandbox, &key, &part)?;
+            // Another judge may have been faster; its folder is as good.
+            if outcome.is_err() || fs::rename(cache.join(&part), &folder).is_err() {
+                let _ = fs::remove_dir_all(cache.join(&part));
+            }
+        }
+        if let Err(reason) = &outcome {
+            eprintln!(
+                "warning: {}: preparing the toolchain failed, compiling will be slow: {reason}",
+                language.name
+            );
+        }
+        prepared.insert(language.name.clone(), outcome);
+        Ok(())
+    }
+
+    fn fill_cache(
+        &self,
+        prepare: &[String],
+        language: &Language,
+        sandbox: &mut dyn Sandbox,
+        key: &str,
+        part: &str,
+    ) -> Result<Result<(), String>, Fault> {
+        let Some(cache) = &self.cache else { return Ok(Ok(())) };
+        if let Err(e) = fs::create_dir_all(cache.join(part)) {
+            return Ok(Err(e.to_string()));
+        }
+        let names = Names { source: "", class: "", memory_mb: 2048 };
+        let in_part = |text: String| text.replace(&format!("/cache/{key}"), &format!("/cache/{part}"));
+        let run = Run {
+            arguments: self.command(prepare, language, &names).into_iter().map(in_part).collect(),
+            environment: self.environment(language).into_iter().map(in_part).collect(),
+            limits: RunLimits {
+                cpu_us: 300_000_000,
+                wall_us: 900_000_000,
+                memory_bytes: 4 << 30,
+                processes: 256,
+                file_bytes: 2 << 30,
+                output_bytes: 1 << 20,
+            },
+            kind: Kind::Prepare,
+            server: None,
+        };
+        sandbox.place(&[], None)?;
+        let finished = sandbox.run(&run, b"")?;
+        Ok(if finished.outcome.exit == Some(0) {
+            Ok(())
+        } else {
+            Err(format!("{:?}: {}", finished.outcome, String::from_utf8_lossy(&finished.stderr).trim()))
+        })
+    }
+}
+
+/// A program's absolute path.
+fn find(program: &str) -> Option<String> {
+    let is_program =
+        |path: &Path| fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    if program.contains('/') {
+        return is_program(Path::new(program)).then(|| program.to_owned());
+    }
+    PATH.iter()
+        .map(|dir| Path::new(dir).join(program))
+        .find(|p| is_program(p))
+        .map(|p| p.to_string_lossy().into_owned())
+}
+
+fn home(command: &[String]) -> Result<PathBuf, String> {
+    let output = Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|_| format!("{} not found", command[0]))?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let path = PathBuf::from(&text);
+    if output.status.success() && path.is_absolute() && path.is_dir() {
+        Ok(path)
+    } else {
+        Err(format!("{} does not name a folder", command.join(" ")))
+    }
+}
+
+/// `COGNATE_NODE_MODULES`, or `node_modules` in the working folder or above, or above this program.
+fn node_modules() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("COGNATE_NODE_MODULES") {
+        return fs::canonicalize(path).ok().filter(|p| p.is_dir());
+    }
+    let from = [std::env::current_dir().ok(), std::env::current_exe().ok()];
+    let mut folders = from.iter().flatten().flat_map(|p| p.ancestors()).map(|p| p.join("node_modules"));
+    folders.find(|p| p.is_dir()).and_then(|p| fs::canonicalize(p).ok())
+}
+
+/// `COGNATE_CACHE`, or the user's cache folder; `None` where neither can be written.
+fn cache_folder() -> Option<PathBuf> {
+    let path = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let base = path("COGNATE_CACHE")
+        .or_else(|| path("XDG_CACHE_HOME").map(|p| p.join("cognate")))
+        .or_else(|| path("HOME").map(|p| p.join(".cache/cognate")))?;
+    let folder = base.join("judge");
+    fs::create_dir_all(&folder).ok()?;
+    tempfile_in(&folder).then(|| fs::canonicalize(&folder).ok()).flatten()
+}
+
+fn tempfile_in(folder: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::File::options().write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(folder).is_ok()
+}
