@@ -171,7 +171,9 @@ mod tests {
     }
 
     fn expanded(toml: &str, rest: &[&str], tables: &[&str]) -> anyhow::Result<Vec<String>> {
-        let dir = std::env::temp_dir().join(format!("cognate-config-{}-{:p}", std::process::id(), rest));
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("cognate-config-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
         let file = dir.join("p.toml");
         std::fs::write(&file, toml)?;
