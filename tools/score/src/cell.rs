@@ -117,6 +117,11 @@ impl Tally {
         self.truncated += other.truncated;
     }
 
+    /// Share of samples whose language could be told; `None` where none was, as when nobody asked.
+    pub fn told_share(&self) -> Option<f64> {
+        (self.told > 0).then(|| self.told as f64 / self.samples() as f64)
+    }
+
     pub fn asked_share(&self) -> Option<f64> {
         (self.told > 0).then(|| self.asked as f64 / self.told as f64)
     }

@@ -33,12 +33,25 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Unbiased pass@k with intervals, and how samples fail, for each model, language and temperature
+    ///
+    /// `cog-score pass`.
     Pass(Pass),
     /// The transfer table: arms × languages, before and after RL
-    Transfer(Transfer),
+    ///
+    /// pass@1 of every arm before and after RL on the source language, in the source and in languages that RL never saw.
+    ///
+    /// Rollouts need labels arm and stage (and seed) in their field `model`. What stands before RL is stage sft, or stage
+    /// base for an arm without SFT; the row of arm base has stage base alone. Before and after are compared on the same
+    /// problems and seeds.
+    Transfer(Box<Transfer>),
     /// The latent table: retrieval, cosine and cluster distance by layer and arm
+    ///
+    /// Whether equivalent programs lie together whatever their language, by layer and arm. Layer 0, the embeddings, is the
+    /// control: what stands there already is shared spelling.
     Latent(Latent),
     /// Training curves
+    ///
+    /// `cog-score curve`.
     Curve(Curve),
 }
 
@@ -92,12 +105,16 @@ pub struct Which {
     #[arg(long, value_name = "SPLITS", value_delimiter = ',')]
     pub split: Vec<String>,
 
+    /// Languages of the user's own, merged over the built-in table (TOML, as for cog-judge)
+    #[arg(long, value_name = "FILE")]
+    pub languages_table: Option<PathBuf>,
+
     /// Temperature of rollouts that do not state theirs
     #[arg(long, value_name = "T")]
     pub temperature: Option<Temperature>,
 }
 
-/// Unbiased pass@k (Chen et al. 2021) with bootstrap intervals over problems.
+/// `cog-score pass`.
 #[derive(Debug, Args)]
 #[command(after_help = "Next: cog-score transfer compares arms before and after RL.")]
 pub struct Pass {
@@ -150,11 +167,7 @@ pub enum Draws {
     Crossed,
 }
 
-/// pass@1 of every arm before and after RL on the source language, in the source and in languages that RL never saw.
-///
-/// Rollouts need labels arm and stage (and seed) in their field `model`. What stands before RL is stage sft, or stage
-/// base for an arm without SFT; the row of arm base has stage base alone. Before and after are compared on the same
-/// problems and seeds.
+/// `cog-score transfer`.
 #[derive(Debug, Args)]
 #[command(after_help = "Next: LOG.md, with the command that made the table.")]
 pub struct Transfer {
@@ -207,8 +220,7 @@ pub struct Transfer {
     pub outputs: Outputs,
 }
 
-/// Whether equivalent programs lie together whatever their language, by layer and arm. Layer 0, the embeddings, is the
-/// control: what stands there already is shared spelling.
+/// `cog-score latent`.
 #[derive(Debug, Args)]
 #[command(after_help = "The metrics come from cog-probe; its --label gives arm=NAME,stage=sft,seed=0.")]
 pub struct Latent {
@@ -227,7 +239,7 @@ pub struct Latent {
     pub outputs: Outputs,
 }
 
-/// Draws metrics that have a step, a panel a metric and a line a set of labels.
+/// `cog-score curve`.
 #[derive(Debug, Args)]
 pub struct Curve {
     /// Metrics (metric/1) with a step, JSONL or Parquet; - is standard input

@@ -49,6 +49,7 @@ fn plot(metrics: &[Metric], curve: &Curve) -> LinePlot {
     LinePlot {
         title: curve.title.clone(),
         x_axis: "optimizer step".into(),
+        columns: 2,
         panels: names.iter().map(panel).collect(),
         series: labels.iter().enumerate().map(|(i, l)| Series::new(text(l), i)).collect(),
     }

@@ -1,10 +1,11 @@
 //! Judged rollouts in, cells out. Only counts are kept, and one hash a sample to notice a file given twice.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use cognate_cli::{Common, rejected};
+use cognate_languages::Languages;
 use cognate_records::{Error, Finish, Format, Lines, Reader, Record, Rollout, StepEnd, detect_format};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -27,21 +28,28 @@ pub struct Samples {
     pub cells: BTreeMap<Slot, Cell>,
     /// Rollouts of other splits or tasks.
     pub left_out: u64,
+    /// Splits of the samples that count.
+    pub splits: BTreeSet<String>,
     /// Where a rollout without a temperature was seen first.
     pub without_temperature: Option<String>,
 }
 
 /// # Errors
-/// A data error with `file:line` for a rollout without verdict or language, with damaged labels, or given twice; and
+/// A data error with `file:line` for a rollout without verdict, without a known language, with damaged labels, or given twice; and
 /// when there is nothing to count.
-pub fn read(common: &Common, files: &[PathBuf], choice: &Choice) -> anyhow::Result<Samples> {
+pub fn read(
+    common: &Common,
+    files: &[PathBuf],
+    choice: &Choice,
+    table: &Languages,
+) -> anyhow::Result<Samples> {
     let mut samples = Samples::default();
     let mut seen = HashSet::new();
     let progress = common.progress("reading rollouts", None);
     for file in files {
         each_rollout(common, file, |rollout, place| {
             progress.inc(1);
-            samples.add(rollout, choice, &mut seen, place)
+            samples.add(rollout, choice, table, &mut seen, place)
         })?;
     }
     progress.finish();
@@ -94,6 +102,7 @@ impl Samples {
         &mut self,
         rollout: Rollout,
         choice: &Choice,
+        table: &Languages,
         seen: &mut HashSet<u128>,
         place: &str,
     ) -> Result<(), Error> {
@@ -109,6 +118,9 @@ impl Samples {
             .as_ref()
             .ok_or_else(|| wrong("rollout without verdict; run cog-judge on it".into()))?;
         let language = rollout.language.clone().ok_or_else(|| wrong("rollout without language".into()))?;
+        if table.get(&language).is_none() {
+            return Err(wrong(format!("unknown language {language:?}")));
+        }
         let mut labels = labels::parse(rollout.model.as_deref().unwrap_or_default()).map_err(wrong)?;
         // Unlike things are never pooled: a second task or split is a label like any other.
         if task != "generation" && choice.tasks.len() != 1 {
@@ -139,6 +151,11 @@ impl Samples {
                 rollout.prompt,
                 rollout.model.as_deref().unwrap_or_default()
             )));
+        }
+        if let Some(split) = split
+            && !self.splits.contains(split)
+        {
+            self.splits.insert(split.into());
         }
         let asked = verdict.detected_language.as_ref().map(|found| *found == slot.language);
         let truncated = rollout.finish.map(|f| f == Finish::Length);

@@ -14,22 +14,11 @@ mod names;
 mod outputs;
 mod pass;
 mod pass_at_k;
+mod run;
 mod transfer;
 
 use std::process::ExitCode;
 
-use cli::{Cli, Command};
-
 fn main() -> ExitCode {
-    cognate_cli::main::<Cli>(run)
-}
-
-fn run(cli: Cli) -> anyhow::Result<()> {
-    cli.common.threads();
-    match &cli.command {
-        Command::Pass(pass) => pass::run(&cli.common, pass),
-        Command::Transfer(transfer) => transfer::run(&cli.common, transfer),
-        Command::Latent(latent) => latent::run(&cli.common, latent),
-        Command::Curve(curve) => curve::run(&cli.common, curve),
-    }
+    cognate_cli::main::<cli::Cli>(run::run)
 }

@@ -85,7 +85,7 @@ pub fn percent_interval(interval: Interval) -> String {
 
 /// A true minus sign; a rounded zero has no sign.
 pub fn minus(text: String) -> String {
-    let zero = text.trim_start_matches(['+', '-']).chars().all(|c| c == '0' || c == '.');
+    let zero = text.chars().filter(char::is_ascii_digit).all(|c| c == '0');
     if zero { text.trim_start_matches(['+', '-']).to_string() } else { text.replace('-', "−") }
 }
 
@@ -100,6 +100,7 @@ mod tests {
             ("34.5".into(), "+3.5".into(), "−1.2".into())
         );
         assert_eq!((points(-0.0001), points(0.0)), ("0.0".into(), "0.0".into()));
+        assert_eq!((minus("+0.0 %".into()), minus("-0.1 %".into())), ("0.0 %".into(), "−0.1 %".into()));
         assert_eq!(points_interval(Interval { low: -0.01, high: 0.02 }), "[−1.0, +2.0]");
     }
 

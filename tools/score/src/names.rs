@@ -1,8 +1,9 @@
 //! Arms and languages: their order and how they are called in print.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use cognate_languages::Languages;
+use cognate_languages::{Error, Languages};
 
 use crate::labels::natural;
 
@@ -31,14 +32,14 @@ impl Names {
     ///
     /// # Errors
     /// A reason for the command line.
-    pub fn new(given: &[String]) -> Result<Self, String> {
+    pub fn new(given: &[String], languages: Languages) -> Result<Self, String> {
         let mut names = BTreeMap::new();
         for item in given {
             let (arm, name) =
                 item.split_once('=').ok_or_else(|| format!("--names: {item:?} is not ARM=TEXT"))?;
             names.insert(arm.trim().to_string(), name.trim().to_string());
         }
-        Ok(Self { given: names, languages: Languages::builtin() })
+        Ok(Self { given: names, languages })
     }
 
     pub fn arm(&self, arm: &str) -> String {
@@ -69,6 +70,17 @@ pub fn order_arms(asked: &[String], found: &[String]) -> (Vec<String>, Vec<Strin
     }
     let left_out = found.into_iter().filter(|a| !rows.contains(a)).collect();
     (rows, left_out)
+}
+
+/// The languages table, with a user's where one is given.
+///
+/// # Errors
+/// When the user's cannot be read (exit code 1) or is wrong (3).
+pub fn languages(user: Option<&Path>) -> anyhow::Result<Languages> {
+    Languages::load(user).map_err(|e| match e {
+        Error::Io { .. } => e.into(),
+        Error::Table { .. } => cognate_cli::rejected(e),
+    })
 }
 
 /// Comparisons `first:second`.
@@ -102,9 +114,9 @@ mod tests {
 
     #[test]
     fn names_can_be_given() {
-        let names = Names::new(&owned(&["parallel=Ours"])).unwrap();
+        let names = Names::new(&owned(&["parallel=Ours"]), Languages::builtin()).unwrap();
         assert_eq!((names.arm("parallel"), names.arm("x")), ("Ours".into(), "x".into()));
         assert_eq!((names.language("php"), names.language("kobol")), ("PHP".into(), "kobol".into()));
-        assert!(Names::new(&owned(&["parallel"])).is_err());
+        assert!(Names::new(&owned(&["parallel"]), Languages::builtin()).is_err());
     }
 }

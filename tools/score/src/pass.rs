@@ -13,6 +13,7 @@ use crate::figure::{Dot, DotPanel, DotPlot, Series};
 use crate::intake::{self, Choice, Samples};
 use crate::labels::{natural, ordered};
 use crate::markdown::{MISSING, Table, escape, percent, percent_interval};
+use crate::names;
 use crate::outputs::Report;
 
 /// # Errors
@@ -24,7 +25,8 @@ pub fn run(common: &Common, pass: &Pass) -> anyhow::Result<()> {
         tasks: pass.task.clone(),
         temperature: pass.which.temperature,
     };
-    let samples = intake::read(common, &pass.which.files, &choice)?;
+    let table = names::languages(pass.which.languages_table.as_deref())?;
+    let samples = intake::read(common, &pass.which.files, &choice, &table)?;
     let mut ks = pass.ks.clone();
     ks.sort_unstable();
     ks.dedup();
@@ -93,9 +95,12 @@ fn rows<'a>(samples: &'a Samples, ks: &[u64], bootstrap: &mut Bootstrap) -> Vec<
     rows
 }
 
+/// The labels that tell rows apart. Split and task are shown only where there are several.
 fn label_keys(rows: &[Row]) -> Vec<String> {
     let keys: BTreeSet<&str> = rows.iter().flat_map(|r| r.slot.labels.keys().map(String::as_str)).collect();
-    ordered(keys).into_iter().map(ToString::to_string).collect()
+    let varies = |key: &str| rows.iter().map(|r| r.label(key)).collect::<BTreeSet<_>>().len() > 1;
+    let shown = keys.into_iter().filter(|k| !matches!(*k, "split" | "task") || varies(k));
+    ordered(shown).into_iter().map(ToString::to_string).collect()
 }
 
 fn identity(keys: &[String], row: &Row) -> Vec<String> {
@@ -138,12 +143,17 @@ fn page(rows: &[Row], ks: &[u64], pass: &Pass, left_out: u64) -> String {
         cells.push(share(kind_share(&row.total, &OPTIMISATION)));
         cells.extend([share(row.total.asked_share()), share(row.total.truncated_share())]);
         failures.row(cells);
-        for (k, &short) in ks.iter().zip(&row.short).filter(|(_, short)| **short > 0) {
-            let of = row.cell.problems.len();
-            let what = identity(&keys, row).join(", ");
+    }
+    for (i, k) in ks.iter().enumerate() {
+        let partly = rows.iter().filter(|r| r.short[i] > 0 && r.passes[i].is_some()).map(|r| r.short[i]);
+        if let Some(most) = partly.clone().max() {
+            let rows = partly.count();
             notes.push(format!(
-                "{what}: {short} of {of} problems have fewer than {k} samples and no pass@{k}."
+                "pass@{k}: problems with fewer than {k} samples are left out, at most {most} in a row (rows: {rows})."
             ));
+        }
+        if rows.iter().any(|r| r.passes[i].is_none()) {
+            notes.push(format!("pass@{k}: {MISSING} where no problem has {k} samples."));
         }
     }
     let judge_faults: u64 = rows.iter().map(|r| r.total.count(Status::IE)).sum();
@@ -159,7 +169,7 @@ fn page(rows: &[Row], ks: &[u64], pass: &Pass, left_out: u64) -> String {
         pass.intervals.resamples
     );
     if judge_faults > 0 {
-        notes.push(format!("{judge_faults} samples are left out because the judge itself failed (IE)."));
+        notes.push(format!("Samples left out because the judge itself failed (IE): {judge_faults}."));
     }
     if left_out > 0 {
         notes.push(format!("{left_out} rollouts of other splits or tasks are left out."));
@@ -210,6 +220,7 @@ fn metrics(row: &Row, ks: &[u64]) -> Vec<Metric> {
         }
     }
     all.extend(row.total.asked_share().map(|v| metric("asked_language".into(), v, row.total.told)));
+    all.extend(row.total.told_share().map(|v| metric("told_language".into(), v, counted)));
     all.extend(row.total.truncated_share().map(|v| metric("truncated".into(), v, row.total.ended)));
     all
 }
@@ -221,7 +232,8 @@ fn figure(rows: &[Row], ks: &[u64]) -> anyhow::Result<String> {
     languages.dedup();
     let mut names: Vec<String> = Vec::new();
     let name_of = |row: &Row| {
-        let labels = keys.iter().filter_map(|k| row.slot.labels.get(k).cloned());
+        let named = |k: &String, v: &String| if k == "seed" { format!("seed {v}") } else { v.clone() };
+        let labels = keys.iter().filter_map(|k| Some(named(k, row.slot.labels.get(k)?)));
         labels.chain([format!("T {}", row.temperature())]).collect::<Vec<_>>().join(", ")
     };
     for row in rows {

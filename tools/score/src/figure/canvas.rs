@@ -78,7 +78,7 @@ impl<'a> Canvas<'a> {
     pub fn mark(&self, x: f64, y: f64, index: usize) -> anyhow::Result<()> {
         let colour = super::colour(index);
         let at = pixel(x, y);
-        let inner = if index % 2 == 0 { WHITE } else { colour };
+        let inner = if index.is_multiple_of(2) { WHITE } else { colour };
         self.area.draw(&Circle::new(at, 4, inner.filled())).map_err(failed)?;
         self.area.draw(&Circle::new(at, 4, colour.stroke_width(2))).map_err(failed)
     }

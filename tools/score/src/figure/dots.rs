@@ -111,7 +111,8 @@ impl DotPlot {
         for (i, dots) in panel.dots.iter().enumerate() {
             let middle = top + (i as f64 + 0.5) * ROW;
             let place = |dot: &Dot| {
-                let shift = (dot.series as f64 - (count - 1.0) / 2.0) * (ROW * 0.56 / count);
+                let centre = if dots.len() == 1 { dot.series as f64 } else { (count - 1.0) / 2.0 };
+                let shift = (dot.series as f64 - centre) * (ROW * 0.6 / count);
                 (axis.x(dot.value * 100.0, left), middle + shift)
             };
             if dots.is_empty() {

@@ -6,7 +6,6 @@ use super::{Series, colour, ticks};
 const PANEL: (f64, f64) = (330.0, 220.0);
 const GAP: (f64, f64) = (76.0, 84.0);
 const SIZE: f64 = 13.0;
-const COLUMNS: usize = 2;
 /// More points than this are drawn without marks.
 const MARKED: usize = 16;
 
@@ -30,13 +29,15 @@ pub struct LinePlot {
     pub x_axis: String,
     pub series: Vec<Series>,
     pub panels: Vec<LinePanel>,
+    /// Panels side by side.
+    pub columns: usize,
 }
 
 impl LinePlot {
     /// # Errors
     /// When the backend fails.
     pub fn svg(&self) -> anyhow::Result<String> {
-        let columns = self.panels.len().clamp(1, COLUMNS);
+        let columns = self.panels.len().clamp(1, self.columns.max(1));
         let rows = self.panels.len().div_ceil(columns).max(1);
         let head = 50.0 + 20.0 * self.series.len() as f64;
         let width = 20.0 + columns as f64 * (PANEL.0 + GAP.0);

@@ -95,5 +95,6 @@ fn counts(all: &mut Vec<Metric>, study: &Study, side: Side, language: &str, temp
         }
     }
     all.extend(total.asked_share().map(|v| metric("asked_language", v, total.told)));
+    all.extend(total.told_share().map(|v| metric("told_language", v, counted)));
     all.extend(total.truncated_share().map(|v| metric("truncated", v, total.ended)));
 }

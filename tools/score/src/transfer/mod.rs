@@ -12,7 +12,7 @@ use cognate_cli::{Common, rejected, usage};
 use crate::bootstrap::{Bootstrap, Over};
 use crate::cli::{Draws, Transfer};
 use crate::intake::{self, Choice};
-use crate::names::{Names, order_arms};
+use crate::names::{self, Names, order_arms};
 use crate::outputs::Report;
 use results::Plan;
 use study::Study;
@@ -21,8 +21,14 @@ use study::Study;
 /// When the input is at fault or a result cannot be written.
 pub fn run(common: &Common, transfer: &Transfer) -> anyhow::Result<()> {
     transfer.outputs.check(common)?;
-    let names = Names::new(&transfer.arms.names).map_err(usage)?;
-    let contrasts = crate::names::pairs(&transfer.arms.contrast).map_err(usage)?;
+    let table = names::languages(transfer.which.languages_table.as_deref())?;
+    for language in transfer.targets.iter().chain([&transfer.source]) {
+        if table.get(language).is_none() {
+            return Err(usage(format!("unknown language {language:?}")));
+        }
+    }
+    let names = Names::new(&transfer.arms.names, table.clone()).map_err(usage)?;
+    let contrasts = names::pairs(&transfer.arms.contrast).map_err(usage)?;
     let facts = match &transfer.manifest {
         Some(path) => Some(facts::read(path)?),
         None => None,
@@ -32,11 +38,12 @@ pub fn run(common: &Common, transfer: &Transfer) -> anyhow::Result<()> {
         tasks: vec![transfer.task.clone()],
         temperature: transfer.which.temperature,
     };
-    let samples = intake::read(common, &transfer.which.files, &choice)?;
+    let mut samples = intake::read(common, &transfer.which.files, &choice, &table)?;
     let mut notes = Vec::new();
     if samples.left_out > 0 {
         notes.push(format!("{} rollouts of other splits or tasks are left out.", samples.left_out));
     }
+    let splits = std::mem::take(&mut samples.splits);
     let study = Study::new(samples)?;
     let plan = plan(transfer, &study, contrasts, &mut notes)?;
     let over = match transfer.interval {
@@ -54,6 +61,7 @@ pub fn run(common: &Common, transfer: &Transfer) -> anyhow::Result<()> {
         plan: &plan,
         results: &results,
         facts: facts.as_deref(),
+        splits: splits.into_iter().collect(),
         notes,
     };
     let svg = match &transfer.outputs.svg {

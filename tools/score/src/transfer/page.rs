@@ -17,6 +17,8 @@ pub struct Page<'a> {
     pub plan: &'a Plan,
     pub results: &'a Results,
     pub facts: Option<&'a [Facts]>,
+    /// Splits of the problems.
+    pub splits: Vec<String>,
     /// What was left out before the results were computed.
     pub notes: Vec<String>,
 }
@@ -116,6 +118,9 @@ impl Page<'_> {
             transfer.intervals.resamples,
             if seeds > 1 { " and seed by seed" } else { "" },
         );
+        if !self.splits.is_empty() {
+            let _ = write!(text, " Problems: split {}.", escape(&self.splits.join(", ")));
+        }
         let targets: Vec<String> = self.plan.languages[1..].iter().map(|l| self.names.language(l)).collect();
         if !targets.is_empty() {
             let _ = write!(
@@ -184,14 +189,15 @@ impl Page<'_> {
             "reading",
             "after RL minus after RL",
             "problems",
+            "seeds",
         ];
         let mut table = Table::new(header.map(String::from).into(), 3);
-        let (mut intervals, mut seeds) = (0, 0);
+        let (mut intervals, mut single) = (0, false);
         for block in &self.results.blocks {
             for contrast in &block.contrasts {
                 for (column, entry) in self.plan.columns().iter().zip(&contrast.entries) {
                     intervals += usize::from(entry.gain.is_some());
-                    seeds = entry.gain.as_ref().map_or(seeds, |g| seeds.max(g.seeds.len()));
+                    single |= entry.gain.as_ref().is_some_and(|g| g.seeds.len() == 1);
                     table.row(vec![
                         temperature_name(block.temperature),
                         format!("{} − {}", contrast.first, contrast.second),
@@ -200,6 +206,7 @@ impl Page<'_> {
                         or_missing(entry.gain.as_ref().map(reading)),
                         or_missing(entry.after.as_ref().map(change)),
                         or_missing(entry.gain.as_ref().map(|g| g.problems.to_string())),
+                        or_missing(entry.gain.as_ref().map(|g| g.seeds.len().to_string())),
                     ]);
                 }
             }
@@ -215,8 +222,8 @@ impl Page<'_> {
                  still leave out 0.",
                 share * intervals as f64
             );
-            if seeds == 1 {
-                text += " With one seed, a difference may be one of these two training runs and not of the two arms.";
+            if single {
+                text += " Where there is one seed, a difference may be one of the two training runs and not of the two arms.";
             }
         }
         format!("{text}\n\n{table}")
@@ -248,11 +255,40 @@ impl Page<'_> {
                 table.row(cells);
             }
         }
-        format!(
+        let mut text = format!(
             "\n## Language drift and truncation\n\nShare of samples, in per cent, before → after RL: whose program is in \
              the asked language by its own syntax, among those whose language could be told; and that the length limit \
              cut short. {MISSING} where the rollouts do not say.\n\n{table}"
-        )
+        );
+        if let Some((share, place)) = self.least_told().filter(|(share, _)| *share < 0.995) {
+            let _ = writeln!(
+                text,
+                "\nThe language could be told of at least {} % of the samples of a cell, the fewest in {}.",
+                percent(share),
+                escape(&place)
+            );
+        }
+        text
+    }
+
+    /// The cell in which the language of the fewest samples could be told.
+    fn least_told(&self) -> Option<(f64, String)> {
+        let mut least: Option<(f64, String)> = None;
+        for &t in &self.plan.temperatures {
+            for arm in &self.plan.arms {
+                for stage in stages(self.study, self.plan, arm) {
+                    for language in &self.plan.languages {
+                        let total = self.study.total(Side { arm, stage: &stage }, Some(language), Some(t));
+                        let Some(share) = total.and_then(|t| t.told_share()) else { continue };
+                        if least.as_ref().is_none_or(|(s, _)| share < *s) {
+                            let language = self.names.language(language);
+                            least = Some((share, format!("{arm}, {stage}, {language} at T {t}")));
+                        }
+                    }
+                }
+            }
+        }
+        least
     }
 
     fn training(&self, facts: &[Facts]) -> String {
@@ -324,7 +360,7 @@ impl Page<'_> {
         let mut notes = self.notes.clone();
         if self.results.judge_faults > 0 {
             notes.push(format!(
-                "{} samples are left out because the judge itself failed (IE); {} count.",
+                "Samples left out because the judge itself failed (IE): {}; counted: {}.",
                 self.results.judge_faults, self.results.samples
             ));
         }
@@ -348,18 +384,25 @@ impl Page<'_> {
         })
     }
 
+    /// One line a temperature.
     fn dropped(&self) -> Vec<String> {
-        let uneven = self.entries().filter(|(_, _, column, e)| e.dropped > 0 && column.name != TARGETS);
-        uneven
-            .map(|(block, arm, column, e)| {
-                format!(
-                    "{}, arm {arm}, {}: {} problems are left out that not every stage and seed has a counted sample of.",
+        let mut lines = Vec::new();
+        for block in &self.results.blocks {
+            let here = |b: &Block| b.temperature == block.temperature;
+            let uneven =
+                self.entries().filter(|(b, _, column, e)| here(b) && e.dropped > 0 && column.name != TARGETS);
+            let parts: Vec<String> = uneven
+                .map(|(_, arm, column, e)| format!("{arm} {} {}", self.column(&column), e.dropped))
+                .collect();
+            if !parts.is_empty() {
+                lines.push(format!(
+                    "{}: problems of which some stage or seed has no counted sample are left out of the comparison: {}.",
                     temperature_name(block.temperature),
-                    self.column(&column),
-                    e.dropped
-                )
-            })
-            .collect()
+                    parts.join(", ")
+                ));
+            }
+        }
+        lines
     }
 
     /// The bootstrap of equal values has no width, which must not be read as certainty.

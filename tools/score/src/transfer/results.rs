@@ -229,10 +229,16 @@ fn total(study: &Study, plan: &Plan) -> Tally {
     total
 }
 
-/// One line for a side that is missing everywhere, otherwise one for each missing cell.
+/// One line for a language, a temperature or a side that is missing everywhere; else the missing cells of each seed.
 fn missing(study: &Study, plan: &Plan) -> Vec<String> {
     let seeds = study.seeds();
-    let mut missing = Vec::new();
+    let (found_languages, found_temperatures) = (study.languages(), study.temperatures());
+    let languages = || plan.languages.iter().filter(|l| found_languages.contains(l));
+    let temperatures = || plan.temperatures.iter().filter(|t| found_temperatures.contains(t)).copied();
+    let absent = plan.languages.iter().filter(|l| !found_languages.contains(l));
+    let mut missing: Vec<String> = absent.map(|l| format!("language {l}: all cells")).collect();
+    let absent = plan.temperatures.iter().filter(|t| !found_temperatures.contains(t));
+    missing.extend(absent.map(|t| format!("temperature {t}: all cells")));
     for arm in &plan.arms {
         for stage in stages(study, plan, arm) {
             let side = Side { arm, stage: &stage };
@@ -242,14 +248,14 @@ fn missing(study: &Study, plan: &Plan) -> Vec<String> {
             }
             for seed in &seeds {
                 let mut cells = Vec::new();
-                for &temperature in &plan.temperatures {
-                    for language in &plan.languages {
+                for temperature in temperatures() {
+                    for language in languages() {
                         if study.cell(side, seed, language, temperature).is_none() {
                             cells.push(format!("{language} at T {temperature}"));
                         }
                     }
                 }
-                let all = cells.len() == plan.temperatures.len() * plan.languages.len();
+                let all = cells.len() == temperatures().count() * languages().count();
                 if all {
                     missing.push(format!("arm {arm}, stage {stage}, seed {seed}: all cells"));
                 } else if !cells.is_empty() {
