@@ -34,12 +34,12 @@ Examples:
     after_help = "Next: cog-score latent turns the metrics of several models into a table."
 )]
 pub struct Cli {
-    #[command(flatten)]
-    pub common: cognate_cli::Common,
     #[command(subcommand)]
     pub command: Option<Command>,
     #[command(flatten)]
     pub probe: Probe,
+    #[command(flatten)]
+    pub common: cognate_cli::Common,
 }
 
 #[derive(Debug, Subcommand)]

@@ -21,9 +21,6 @@ Examples:
     after_help = "Next: cog-judge runs the programs in the rollouts; cog-score turns the verdicts into tables."
 )]
 pub struct Cli {
-    #[command(flatten)]
-    pub common: cognate_cli::Common,
-
     /// Model directory in Hugging Face layout (config.json, safetensors, tokenizer.json)
     #[arg(long, value_name = "DIR", required_unless_present = "follow", conflicts_with = "follow")]
     pub model: Option<PathBuf>,
@@ -93,6 +90,9 @@ pub struct Cli {
     /// overlaps sampling with training (with --follow)
     #[arg(long, value_name = "S", default_value_t = 0, conflicts_with = "model")]
     pub max_staleness: u64,
+
+    #[command(flatten)]
+    pub common: cognate_cli::Common,
 }
 
 fn temperature(text: &str) -> Result<f32, String> {

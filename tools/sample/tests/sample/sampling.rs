@@ -158,8 +158,9 @@ fn samples_end_at_end_tokens_at_max_tokens_and_at_the_context() {
         rollouts.iter().filter(|r| r.prompt == prompt).cloned().collect()
     };
     let all = w.rollouts(&["-n", "40", "--max-tokens", "30"]);
-    let stops =
-        |r: &Rollout, token: u32| token == 1 || (r.prompt == "p1" && token >= 3 && (token - 3).is_multiple_of(4));
+    let stops = |r: &Rollout, token: u32| {
+        token == 1 || (r.prompt == "p1" && token >= 3 && (token - 3).is_multiple_of(4))
+    };
     for r in &all {
         let (last, before) = r.ids.split_last().unwrap();
         assert_eq!(r.finish == Some(Finish::Stop), stops(r, *last), "{r:?}");
