@@ -7,36 +7,38 @@ use cognate_records::Provenance;
 
 use crate::Progress;
 
+/// Set on each option, not on the struct: there it would also claim the flags that a tool lists after it.
+const HEADING: &str = "Common options";
+
 /// Options shared by every tool.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Common options")]
 pub struct Common {
     /// Worker threads; 0 is one a processor. Results do not depend on it.
-    #[arg(short = 'j', long, default_value_t = 0, value_name = "N", global = true)]
+    #[arg(short = 'j', long, default_value_t = 0, value_name = "N", global = true, help_heading = HEADING)]
     threads: usize,
     /// Seed of every random choice.
-    #[arg(long, default_value_t = 0, value_name = "N", global = true)]
+    #[arg(long, default_value_t = 0, value_name = "N", global = true, help_heading = HEADING)]
     pub seed: u64,
     /// Read flags from a TOML file whose keys are long flags; the command line wins. Repeatable, later files win.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     pub config: Vec<PathBuf>,
     /// Report and count bad records instead of stopping at the first.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     pub keep_going: bool,
     /// Print reports as JSON.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     pub json: bool,
     /// Say nothing but errors.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = HEADING)]
     pub quiet: bool,
     /// Say more; repeat for still more.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = HEADING)]
     pub verbose: u8,
     /// Print the man page (roff) and exit.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING)]
     man: bool,
     /// Print completions for a shell (bash, zsh, fish, elvish, powershell) and exit.
-    #[arg(long, value_name = "SHELL", global = true)]
+    #[arg(long, value_name = "SHELL", global = true, help_heading = HEADING)]
     completions: Option<String>,
     #[arg(skip)]
     skipped: AtomicU64,

@@ -79,7 +79,7 @@ impl Part for &String {
 
 impl Key {
     pub fn new(seed: u64) -> Self {
-        Self(mix(0x636F_676E_6174_65, seed))
+        Self(mix(0x0063_6F67_6E61_7465, seed))
     }
 
     /// The key narrowed by one more part. Order matters.
@@ -156,7 +156,7 @@ impl Stream {
     /// Index drawn with the given non-negative weights; `None` when they sum to zero.
     pub fn weighted(&mut self, weights: &[f64]) -> Option<usize> {
         let total: f64 = weights.iter().sum();
-        if !(total > 0.0) {
+        if total.is_nan() || total <= 0.0 {
             return None;
         }
         let mut x = self.uniform() * total;
