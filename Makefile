@@ -18,13 +18,13 @@ BIN := target/release
 TOOLS := synth mine judge mix train sample probe score check
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup build test smoke transfer soak lint install clean clean-runs
+.PHONY: help setup build test smoke smoke-run soak lint install clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	@echo
-	@echo 'Variables: PRESET=smoke|tiny|small|llama8b  SEEDS="0 1 2"  SETUP=no (touch nothing outside this folder)  PREFIX=/usr/local'
+	@echo 'Variables: PRESET=tiny|smoke  SEEDS="0 1 2"  SETUP=no (touch nothing outside this folder)  PREFIX=/usr/local'
 
 setup: ## install the toolchains that are missing (apt), or list them
 	pipelines/setup.sh $(SETUP)
@@ -34,14 +34,23 @@ build: setup ## build every tool, optimised
 
 include pipelines/transfer.mk
 
-smoke: build ## the main job in miniature, under a minute: what CI runs
+smoke: build ## the main job in miniature, under a minute
+	$(MAKE) --no-print-directory smoke-run
+
+smoke-run:
 	rm -rf runs/smoke
 	$(MAKE) --no-print-directory transfer-run PRESET=smoke SEEDS=0
 	cog-check runs/smoke/world/problems.jsonl runs/smoke/world/programs.parquet runs/smoke/groups.parquet runs/smoke/mix/*.parquet
 
-test: build ## everything that CI runs: unit, property and command tests, the five-line pipe, the smoke run
+# Tools and tests are built by one command, with one set of features, so that nothing is compiled twice.
+test: setup ## everything that CI runs: unit, property and command tests, the five-line pipe, the smoke run
+	$(CARGO) build --release --locked --workspace --bins --tests
 	$(CARGO) test --release --locked --workspace
-	$(MAKE) --no-print-directory smoke SETUP=no
+	pipelines/test-readme.sh
+	$(MAKE) --no-print-directory smoke-run
+
+soak: smoke ## kill the processes of the RL pipe at random, a dozen times; the result must have the same bytes
+	pipelines/soak.sh
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --all --check

@@ -11,7 +11,7 @@
 R := runs/$(PRESET)
 P := pipelines/presets/$(PRESET)
 
-# SOURCE, SFT_LANGUAGES, TARGETS, ARMS, RL_STEPS.
+# SOURCE, SFT_LANGUAGES, TARGETS, ARMS, MINING_COVERAGE, RL_STEPS.
 include $(P)/preset.mk
 
 comma := ,
@@ -43,19 +43,19 @@ $(R)/world/manifest.json: $(P)/synth.toml
 	cog-synth --config $< -o $(@D)
 
 $(R)/candidates.jsonl: $(R)/world/manifest.json $(P)/candidates.toml
-	cog-mine candidates --config $(P)/candidates.toml --languages $(call usable,$(SFT_LANGUAGES) $(TARGETS)) --problems $(PROBLEMS) $(PROGRAMS) -o $@
+	cog-mine candidates --config $(P)/candidates.toml --languages $(call usable,$(SFT_LANGUAGES)) --problems $(PROBLEMS) $(PROGRAMS) -o $@
 
 $(R)/judged.jsonl: $(R)/candidates.jsonl $(P)/judge-train.toml
-	cog-judge --config $(P)/judge-train.toml --tests $(PROBLEMS) $< -o $@
+	cog-judge --config $(P)/judge-train.toml --coverage $(MINING_COVERAGE) --tests $(PROBLEMS) $< -o $@
 
 $(R)/groups.parquet: $(R)/judged.jsonl $(P)/groups.toml
 	cog-mine groups --config $(P)/groups.toml --problems $(PROBLEMS) $< -o $@
 
 $(R)/tokenizer/tokenizer.json: $(R)/world/manifest.json $(P)/tokenizer.toml
-	cog-mix tokenizer --config $(P)/tokenizer.toml --problems $(PROBLEMS) $(PROGRAMS) -o $(@D)
+	cog-mix tokenizer --config $(P)/tokenizer.toml $(PROGRAMS) --problems $(PROBLEMS) -o $(@D)
 
 $(R)/base-1.parquet $(R)/base-2.parquet: $(R)/%.parquet: $(P)/%.toml $(R)/tokenizer/tokenizer.json
-	cog-mix base --config $< --problems $(PROBLEMS) --tokenizer $(R)/tokenizer $(PROGRAMS) -o $@
+	cog-mix base --config $< $(PROGRAMS) --problems $(PROBLEMS) --tokenizer $(R)/tokenizer -o $@
 
 $(R)/mix/manifest.json: $(R)/groups.parquet $(R)/tokenizer/tokenizer.json $(P)/mix.toml
 	cog-mix sft --config $(P)/mix.toml --groups $(R)/groups.parquet --programs $(PROGRAMS) --problems $(PROBLEMS) --tokenizer $(R)/tokenizer -o $(@D)
@@ -120,10 +120,10 @@ $(foreach s,$(SEEDS),$(eval $(call seed-rules,$(s)))$(foreach a,$(ARMS),$(eval $
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 $(R)/transfer.md: $(JUDGED-eval) $(P)/score.toml
-	cog-score transfer --config $(P)/score.toml --source $(SOURCE) --targets $(call usable,$(TARGETS)) --manifest $(R)/mix/manifest.json --csv $(R)/transfer.csv --svg $(R)/transfer.svg -o $@ $(JUDGED-eval)
+	cog-score transfer --config $(P)/score.toml --source $(SOURCE) --targets=$(call usable,$(TARGETS)) --manifest $(R)/mix/manifest.json --csv $(R)/transfer.csv --svg $(R)/transfer.svg -o $@ $(JUDGED-eval)
 
 $(R)/dev.md: $(JUDGED-dev) $(P)/score.toml
-	cog-score transfer --config $(P)/score.toml --source $(SOURCE) --targets $(call usable,$(TARGETS)) --svg $(R)/dev.svg -o $@ $(JUDGED-dev)
+	cog-score transfer --config $(P)/score.toml --source $(SOURCE) --targets=$(call usable,$(TARGETS)) --svg $(R)/dev.svg -o $@ $(JUDGED-dev)
 
 $(R)/latent.md: $(LATENT) $(P)/latent.toml
 	cog-score latent --config $(P)/latent.toml --svg $(R)/latent.svg -o $@ $(LATENT)
