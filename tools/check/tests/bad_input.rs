@@ -42,10 +42,16 @@ const ROWS: &[Row] = &[
     },
     row("mine", &["candidates", "{program}", "--problems", "{problem}", "-o", "{out}/candidates.jsonl"], &["program", "problem"]),
     row("mine", &["groups", "{program}", "--problems", "{problem}", "-o", "{out}/groups.parquet"], &["program", "problem"]),
-    row("judge", &["--tests", "{problem}", "{program}", "-o", "{out}/judged.jsonl"], &["program", "problem"]),
+    // A filter: nothing in, nothing out; who comes after it says that there is nothing.
+    Row {
+        unnoticed: &["program:empty"],
+        ..row("judge", &["--tests", "{problem}", "{program}", "-o", "{out}/judged.jsonl"], &["program", "problem"])
+    },
     row("mix", &["tokenizer", "{program}", "--problems", "{problem}", "--vocab", "300", "-o", "{out}/tokenizer"], &["program", "problem"]),
     row("mix", &["base", "{program}", "--problems", "{problem}", "--tokenizer", "{tokenizer}", "--splits", "sft", "--tokens", "100",
         "-o", "{out}/base.parquet"], &["program", "problem"]),
+    row("mix", &["sft", "--groups", "{group}", "--problems", "{problem}", "--tokenizer", "{tokenizer}", "--languages", "python,ruby",
+        "--tokens", "90", "--tolerance", "0.9", "--batch", "1", "-o", "{out}/mix"], &["group", "problem"]),
     row("mix", &["prompts", "--problems", "{problem}", "--languages", "python", "--tokenizer", "{tokenizer}",
         "-o", "{out}/prompts.jsonl"], &["problem"]),
     row("train", &["lm", "--model", "{model}", "--data", "{packed}", "--steps", "1", "--batch", "1", "-o", "{out}/model"], &["packed"]),

@@ -151,7 +151,7 @@ impl Bench {
                 records[1]["tests"][0].as_object_mut().unwrap().remove("output");
                 (lines(&records), &["output"])
             }
-            "empty" => (String::new(), &["empty", "no ", "nothing", "needed"]),
+            "empty" => (String::new(), &["empty", "no ", "nothing", "needed", "unknown problem"]),
             "half" => {
                 let path = path.with_extension("parquet");
                 let jsonl = self.path(&format!("{name}.jsonl"));
