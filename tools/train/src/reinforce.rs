@@ -31,42 +31,25 @@ pub fn run(common: &Common, flags: &Reinforce) -> Result<()> {
     let mut run = Run::begin(common, flags)?;
     cognate_output::hold_signals();
     let intake = Intake::spawn(Lines::open(&flags.input)?);
-    let progress = common.progress("rl (steps)", Some(flags.steps - run.step.min(flags.steps)));
-    run.publish()?;
-    while run.step < flags.steps {
-        run.ask()?;
-        let begun = Instant::now();
-        let batch = match run.await_batch(&intake)? {
-            Arrival::Batch(batch) => batch,
-            Arrival::End => {
-                bail!(
-                    "the input ended after step {} of {}; the same pipe goes on there",
-                    run.step,
-                    flags.steps
-                )
-            }
-            Arrival::Signal(signal) => {
-                run.checkpoint()?;
-                start::leave(signal, run.state.path(), run.step, flags.steps)
-            }
-        };
-        let waited = begun.elapsed().as_secs_f64();
-        run.journal(&batch)?;
-        let said = run.optimise(&batch)?;
-        run.log.measured(run.step, "wait_seconds", waited);
-        // Before the checkpoint: a resumed run says nothing of the steps that it does not do again.
-        run.log.flush()?;
-        run.publish()?;
-        if run.due() {
-            // The sampler is at work on the next step while this is written.
-            run.ask()?;
-            run.checkpoint()?;
+    let trace = |step: u64, phase: Phase| {
+        if common.verbose > 1 {
+            common.note(format!("step {step}: {phase:?}"));
         }
-        progress.message(said);
-        progress.inc(1);
-    }
-    progress.finish();
+        Ok(())
+    };
+    run.drive(common, &intake, trace)?;
     run.finish(common)
+}
+
+/// What has just been done for a step; between any two of these the process may die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Asked,
+    Arrived,
+    Journaled,
+    Stepped,
+    Published,
+    Checkpointed,
 }
 
 /// A run between two protocol steps.
@@ -145,6 +128,55 @@ impl<'a> Run<'a> {
         };
         run.replay(&journal)?;
         Ok(run)
+    }
+
+    /// Does the steps that are left. `trace` hears of every phase, and ends the run with its error.
+    fn drive(
+        &mut self,
+        common: &Common,
+        intake: &Intake,
+        mut trace: impl FnMut(u64, Phase) -> Result<()>,
+    ) -> Result<()> {
+        let steps = self.flags.steps;
+        let progress = common.progress("rl (steps)", Some(steps - self.step));
+        self.publish()?;
+        while self.step < steps {
+            let step = self.step + 1;
+            self.ask()?;
+            trace(step, Phase::Asked)?;
+            let begun = Instant::now();
+            let batch = match self.await_batch(intake)? {
+                Arrival::Batch(batch) => batch,
+                Arrival::End => {
+                    bail!("the input ended after step {} of {steps}; the same pipe goes on there", self.step)
+                }
+                Arrival::Signal(signal) => {
+                    self.checkpoint()?;
+                    start::leave(signal, self.state.path(), self.step, steps)
+                }
+            };
+            let waited = begun.elapsed().as_secs_f64();
+            trace(step, Phase::Arrived)?;
+            self.journal(&batch)?;
+            trace(step, Phase::Journaled)?;
+            let said = self.optimise(&batch)?;
+            self.log.measured(step, "wait_seconds", waited);
+            // Before the checkpoint: a resumed run says nothing of the steps that it does not do again.
+            self.log.flush()?;
+            trace(step, Phase::Stepped)?;
+            self.publish()?;
+            trace(step, Phase::Published)?;
+            if self.due() {
+                // The sampler is at work on the next step while this is written.
+                self.ask()?;
+                self.checkpoint()?;
+                trace(step, Phase::Checkpointed)?;
+            }
+            progress.message(said);
+            progress.inc(1);
+        }
+        progress.finish();
+        Ok(())
     }
 
     fn replay(&mut self, journal: &[u64]) -> Result<()> {
@@ -424,3 +456,12 @@ impl From<PolicyError> for Fault {
         Self(fault(error))
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/toy/mod.rs"]
+#[expect(dead_code, reason = "shared with the tests from the outside")]
+mod toy;
+
+#[cfg(test)]
+#[path = "reinforce_deaths.rs"]
+mod deaths;
