@@ -1,11 +1,11 @@
 // A fork server inside an unmodified interpreter.
 //
-// Preloaded into `python3 /box/main.py` (or ruby, php, perl, lua, bash), this stops the interpreter on its way to the
-// program: where it first looks at the program's path (mode "open"), or where it requires /run/checkpoint.rb (mode
-// "require": Ruby opens the program and reads its first byte, to look for #!, before it loads its own libraries; that
-// byte is exchanged in its buffer). There the interpreter serves: for each test it forks, and the child drops every
-// privilege and simply goes on, opening the test's own program. So a program runs in an interpreter that differs in
-// nothing from a fresh one except in being warm.
+// Preloaded into `python3 /box/main.py` (or php, perl, lua, ruby), this stops the interpreter on its way to the program:
+// where it first looks at the program's path (mode "open"), or where the file /run/checkpoint.rb, which `-r` makes it
+// load, calls fork (mode "require": Ruby opens the program and reads its first byte, to look for #!, before it loads its
+// own libraries; that byte is exchanged in its buffer. And Ruby must know that it forks). There the interpreter serves:
+// for each test it forks, and the child drops every privilege and simply goes on, opening the test's own program. So a
+// program runs in an interpreter that differs in nothing from a fresh one except in being warm.
 //
 // The server never sees a program or an input. A child cannot reach it: it is forked into a pid namespace of its own,
 // in a session of its own, with its own descriptors, without capabilities, under the seccomp filter. Signals are blocked
@@ -141,6 +141,12 @@ static void become_program(const struct request *request, const int fds[4]) {
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) < 0) _exit(255);
 }
 
+static pid_t real_fork(void) {
+    static pid_t (*real)(void);
+    if (!real) real = (pid_t (*)(void))dlsym(RTLD_NEXT, "fork");
+    return real();
+}
+
 // Returns in each child, in the place where the interpreter was stopped.
 static void serve(void) {
     armed = 0;
@@ -162,7 +168,7 @@ static void serve(void) {
         struct report report = {REPORT_FAULT, 9, 0, 0};
         pid_t child = -1;
         if (setns(fds[0], CLONE_NEWPID) == 0) {
-            child = fork();
+            child = real_fork();
             if (child == 0) {
                 become_program(&request, fds);
                 sigprocmask(SIG_SETMASK, &before, NULL);
@@ -186,7 +192,7 @@ static void serve(void) {
 
 static int at_checkpoint(const char *name) {
     if (!armed || !name) return 0;
-    return require_mode ? first_byte && strcmp(name, "/run/checkpoint.rb") == 0 : strcmp(name, path) == 0;
+    return !require_mode && strcmp(name, path) == 0;
 }
 
 static int is_script(const char *name) { return armed && require_mode && script < 0 && name && strcmp(name, path) == 0; }
@@ -256,4 +262,11 @@ ssize_t read(int fd, void *out, size_t size) {
         return n;
     }
     return real(fd, out, size);
+}
+
+// The server stays in here; each child returns as from the one call that the interpreter made.
+pid_t fork(void) {
+    if (!armed || !require_mode || !first_byte) return real_fork();
+    serve();
+    return 0;
 }

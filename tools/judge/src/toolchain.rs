@@ -157,7 +157,7 @@ impl Toolchains {
     /// Names the toolchain itself and what prepares it, so that a change of either makes a new folder.
     fn cache_key(&self, language: &Language) -> String {
         let mut text = format!("{:?}{:?}{:?}", language.prepare, language.compile, language.environment);
-        for command in &language.compile {
+        if let Some(command) = &language.compile {
             if let Some(path) = find(&command[0])
                 && let (Ok(path), Ok(data)) = (fs::canonicalize(&path), fs::metadata(&path))
             {

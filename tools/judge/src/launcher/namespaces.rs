@@ -86,7 +86,7 @@ pub fn build(setup: &Setup, checkpoint: &[u8]) -> Result<(), String> {
     }
     fs::write(format!("/new{CHECKPOINT}"), checkpoint).step(|| "writing the checkpoint library".into())?;
     // What a fork server of mode "require" is made to load.
-    fs::write("/new/run/checkpoint.rb", "").step(|| "writing /run/checkpoint.rb".into())?;
+    fs::write("/new/run/checkpoint.rb", "fork\n").step(|| "writing /run/checkpoint.rb".into())?;
     // The kernel lets a namespace mount /proc only where it already sees a whole one; a tmpfs hides that one.
     sys::bind("/old/proc", "/new/hidden/proc", true, true).step(|| "keeping /proc".into())?;
     sys::mount("hidden", "/new/hidden", "tmpfs", libc::MS_RDONLY, "mode=000,size=4k")

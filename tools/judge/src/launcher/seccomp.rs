@@ -1,12 +1,10 @@
 //! The system calls that a program may make. All others fail with ENOSYS, as on a kernel that lacks them, so that C
 //! libraries fall back (clone3 to clone) and calls that future kernels add are closed.
+//!
+//! The filter is a binary search over ranges of numbers. When a filter is installed the kernel runs it once for every
+//! call that there is; over a linear chain of comparisons that alone cost half a millisecond a test.
 
-use std::collections::BTreeMap;
-
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
-};
+use seccompiler::{BpfProgram, sock_filter};
 
 /// Namespaces that `clone` must not make.
 const NAMESPACES: i32 = libc::CLONE_NEWNS
@@ -247,45 +245,165 @@ const LEGACY: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const LEGACY: &[libc::c_long] = &[];
 
-fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, String> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).map_err(|e| e.to_string())
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+
+// Offsets in struct seccomp_data (linux/seccomp.h); arguments are read by their low halves (little endian).
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const ARGUMENTS: u32 = 16;
+
+const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+const ALLOW: sock_filter = instruction(RETURN, 0x7fff_0000, 0, 0);
+const REFUSE: sock_filter = instruction(RETURN, 0x0005_0000 | libc::ENOSYS as u32, 0, 0);
+const KILL: sock_filter = instruction(RETURN, 0x8000_0000, 0, 0);
+
+const fn instruction(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
 }
 
-fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, String> {
-    SeccompRule::new(conditions).map_err(|e| e.to_string())
+/// What happens to a call, as instructions that end the filter.
+fn verdict(call: i64) -> Vec<sock_filter> {
+    let argument = |n: u32| instruction(LOAD, ARGUMENTS + 8 * n, 0, 0);
+    match call {
+        // Processes and threads, but no namespaces.
+        libc::SYS_clone => {
+            vec![
+                argument(0),
+                instruction(AND, NAMESPACES as u32, 0, 0),
+                instruction(EQUAL, 0, 0, 1),
+                ALLOW,
+                REFUSE,
+            ]
+        }
+        // Only to ask, or to set the default.
+        libc::SYS_personality => {
+            vec![argument(0), instruction(EQUAL, u32::MAX, 1, 0), instruction(EQUAL, 0, 0, 1), ALLOW, REFUSE]
+        }
+        // No typing into a terminal, should one ever be reachable.
+        libc::SYS_ioctl => vec![
+            argument(1),
+            instruction(EQUAL, libc::TIOCSTI as u32, 2, 0),
+            instruction(EQUAL, libc::TIOCLINUX as u32, 1, 0),
+            ALLOW,
+            REFUSE,
+        ],
+        call if ALLOWED.contains(&call) || LEGACY.contains(&call) => vec![ALLOW],
+        _ => vec![REFUSE],
+    }
 }
 
 /// The filter as the kernel takes it.
-///
-/// # Errors
-/// On an architecture that seccompiler does not know.
-pub fn filter() -> Result<BpfProgram, String> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().chain(LEGACY).map(|&call| (call, Vec::new())).collect();
-    // clone: processes and threads, but no namespaces.
-    rules.insert(
-        libc::SYS_clone,
-        vec![rule(vec![condition(0, SeccompCmpOp::MaskedEq(NAMESPACES as u64), 0)?])?],
-    );
-    // personality: only to ask.
-    rules.insert(
-        libc::SYS_personality,
-        vec![
-            rule(vec![condition(0, SeccompCmpOp::Eq, 0xffff_ffff)?])?,
-            rule(vec![condition(0, SeccompCmpOp::Eq, 0)?])?,
-        ],
-    );
-    // ioctl: no typing into a terminal, should one ever be reachable (TIOCSTI, TIOCLINUX).
-    rules.insert(
-        libc::SYS_ioctl,
-        vec![rule(vec![
-            condition(1, SeccompCmpOp::Ne, libc::TIOCSTI as u64)?,
-            condition(1, SeccompCmpOp::Ne, libc::TIOCLINUX as u64)?,
-        ])?],
-    );
-    let arch: TargetArch = std::env::consts::ARCH.try_into().map_err(|e| format!("seccomp: {e}"))?;
-    let filter =
-        SeccompFilter::new(rules, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow, arch)
-            .map_err(|e| e.to_string())?;
-    filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())
+pub fn filter() -> BpfProgram {
+    let last = ALLOWED.iter().chain(LEGACY).copied().max().unwrap_or(0) + 1;
+    // Where the treatment changes, from 0 upwards; the last piece has no end, and is refused.
+    let mut pieces: Vec<(u32, Vec<sock_filter>)> = Vec::new();
+    for call in 0..=last {
+        let code = verdict(call);
+        if pieces.last().is_none_or(|(_, before)| *before != code || code.len() > 1) {
+            pieces.push((call as u32, code));
+        }
+    }
+    let mut program = vec![
+        instruction(LOAD, ARCH, 0, 0),
+        instruction(EQUAL, ARCHITECTURE, 1, 0),
+        KILL,
+        instruction(LOAD, NUMBER, 0, 0),
+    ];
+    search(&pieces, &mut program);
+    program
+}
+
+fn search(pieces: &[(u32, Vec<sock_filter>)], program: &mut BpfProgram) {
+    if let [(_, code)] = pieces {
+        program.extend(code.iter().cloned());
+        return;
+    }
+    let (low, high) = pieces.split_at(pieces.len() / 2);
+    let at = program.len();
+    program.push(REFUSE);
+    search(low, program);
+    let skip = u8::try_from(program.len() - at - 1).expect("half of the table is under 256 instructions");
+    program[at] = instruction(AT_LEAST, high[0].0, skip, 0);
+    search(high, program);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the filter as the kernel would, for the instructions that it uses.
+    fn decide(program: &BpfProgram, arch: u32, number: u32, arguments: [u32; 2]) -> u32 {
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let i = &program[at];
+            at += 1;
+            let jump = |taken: bool| usize::from(if taken { i.jt } else { i.jf });
+            match i.code {
+                LOAD => {
+                    value = match i.k {
+                        NUMBER => number,
+                        ARCH => arch,
+                        k => arguments[(k - ARGUMENTS) as usize / 8],
+                    }
+                }
+                AND => value &= i.k,
+                EQUAL => at += jump(value == i.k),
+                AT_LEAST => at += jump(value >= i.k),
+                RETURN => return i.k,
+                code => panic!("unknown instruction {code}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_listed_passes() {
+        let program = filter();
+        let (allow, refuse) = (ALLOW.k, REFUSE.k);
+        for number in 0..2000 {
+            let call = i64::from(number);
+            if [libc::SYS_clone, libc::SYS_personality, libc::SYS_ioctl].contains(&call) {
+                continue;
+            }
+            let want = if ALLOWED.contains(&call) || LEGACY.contains(&call) { allow } else { refuse };
+            assert_eq!(decide(&program, ARCHITECTURE, number, [0; 2]), want, "{number}");
+        }
+        for call in [
+            libc::SYS_mount,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_ptrace,
+            libc::SYS_bpf,
+            libc::SYS_keyctl,
+            libc::SYS_io_uring_setup,
+            libc::SYS_userfaultfd,
+            libc::SYS_perf_event_open,
+            libc::SYS_kexec_load,
+            libc::SYS_init_module,
+            libc::SYS_clone3,
+            libc::SYS_socket,
+            libc::SYS_process_vm_readv,
+            libc::SYS_shmget,
+            libc::SYS_mq_open,
+        ] {
+            assert_eq!(decide(&program, ARCHITECTURE, call as u32, [0; 2]), refuse, "{call}");
+        }
+        let of = |call: i64, arguments| decide(&program, ARCHITECTURE, call as u32, arguments);
+        assert_eq!(of(libc::SYS_clone, [libc::SIGCHLD as u32, 0]), allow);
+        assert_eq!(of(libc::SYS_clone, [libc::CLONE_NEWUSER as u32, 0]), refuse);
+        assert_eq!(of(libc::SYS_ioctl, [0, libc::TCGETS as u32]), allow);
+        assert_eq!(of(libc::SYS_ioctl, [0, libc::TIOCSTI as u32]), refuse);
+        assert_eq!(of(libc::SYS_personality, [u32::MAX, 0]), allow);
+        assert_eq!(of(libc::SYS_personality, [libc::ADDR_NO_RANDOMIZE as u32, 0]), refuse);
+        // The other numbering of this processor, and 64-bit numbers with the x32 bit.
+        assert_eq!(decide(&program, 0x4000_0003, libc::SYS_read as u32, [0; 2]), KILL.k);
+        assert_eq!(decide(&program, ARCHITECTURE, 0x4000_0000, [0; 2]), refuse);
+    }
 }

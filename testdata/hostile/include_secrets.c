@@ -1,0 +1,3 @@
+// verdict: CE
+#include "/etc/shadow"
+int main(void) { return 0; }

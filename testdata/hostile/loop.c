@@ -1,0 +1,2 @@
+// verdict: TLE
+int main(void) { for (volatile long i = 0;; i++) {} }

@@ -1,0 +1,4 @@
+# verdict: MLE
+hoard = []
+while True:
+    hoard.append(bytearray(1 << 24))

@@ -1,0 +1,3 @@
+// verdict: OLE
+#include <stdio.h>
+int main(void) { for (;;) puts("all work and no play"); }

@@ -1,0 +1,3 @@
+// verdict: TLE
+#include <signal.h>
+int main(void) { raise(SIGSTOP); for (;;) raise(SIGSTOP); }

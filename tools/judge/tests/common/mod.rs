@@ -1,0 +1,109 @@
+//! Runs the judge as its users do.
+#![expect(dead_code, reason = "each test file uses a part")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+pub const JUDGE: &str = env!("CARGO_BIN_EXE_cog-judge");
+
+pub fn is_root() -> bool {
+    // SAFETY: only reads.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// False, loudly, where this machine lets nobody build a sandbox, or lacks a language.
+pub fn can_judge(languages: &[&str]) -> bool {
+    let output = Command::new(JUDGE).args(["languages", "--json"]).output().unwrap();
+    let table: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    for name in languages {
+        if !table.iter().any(|l| l["name"] == *name && l["usable"] == true) {
+            eprintln!("SKIPPED: {name} is not installed");
+            return false;
+        }
+    }
+    true
+}
+
+/// A folder with the files of one test.
+pub struct Case {
+    pub dir: tempfile::TempDir,
+}
+
+impl Case {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn lines(&self, name: &str, records: &[Value]) -> PathBuf {
+        let text: String = records.iter().map(|r| format!("{r}\n")).collect();
+        self.text(name, &text)
+    }
+
+    pub fn text(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The judge on `problems.jsonl`, with stdin.
+    pub fn judge(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(JUDGE);
+        command
+            .current_dir(self.dir.path())
+            .args(["--tests", "problems.jsonl"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// The sum of two numbers, with two tests.
+pub fn sum_problem() -> Value {
+    json!({
+        "schema": "problem/1", "id": "sum", "statement": "the sum of two numbers",
+        "tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "1000000000 9\n", "output": "1000000009\n"}],
+    })
+}
+
+pub fn program(id: &str, language: &str, source: &str) -> Value {
+    json!({"schema": "program/1", "id": id, "problem": "sum", "language": language, "source": source})
+}
+
+pub fn records(output: &[u8]) -> Vec<Value> {
+    String::from_utf8_lossy(output).lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+pub fn language_of(path: &Path) -> Option<&'static str> {
+    Some(match path.extension()?.to_str()? {
+        "py" => "python",
+        "rb" => "ruby",
+        "php" => "php",
+        "pl" => "perl",
+        "lua" => "lua",
+        "sh" => "bash",
+        "c" => "c",
+        _ => return None,
+    })
+}
+
+/// Files of a folder that are programs, in order of name.
+pub fn programs_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|f| language_of(f).is_some());
+    files.sort();
+    files
+}

@@ -1,0 +1,10 @@
+use strict;
+use warnings;
+$SIG{ALRM} = sub { print "alarm\n" };
+alarm 1;
+select undef, undef, undef, 1.5;
+my $pid = fork;
+exit 4 unless $pid;
+waitpid $pid, 0;
+print $? >> 8, `echo shell`, scalar <STDIN>, <STDIN>;
+kill TERM => $$;

@@ -1,0 +1,3 @@
+p gets, $stdin.read, gets
+p File.read("/dev/stdin")
+p "x".undefined_method

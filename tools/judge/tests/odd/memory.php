@@ -1,0 +1,2 @@
+<?php
+$x = str_repeat('a', 1 << 30);

@@ -1,0 +1,3 @@
+#!/usr/bin/ruby
+# frozen_string_literal: true
+puts "a".frozen?, __LINE__
