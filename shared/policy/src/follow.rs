@@ -38,12 +38,13 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Strictly on-policy; a trainer must appear within two minutes, and then may take as long as it lives.
+    /// Strictly on-policy; a trainer must appear within 20 seconds (taking the lock is the first thing it does), and
+    /// then may take as long as it lives.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             dir: PolicyDir::new(path),
             max_staleness: 0,
-            start_timeout: Duration::from_secs(120),
+            start_timeout: Duration::from_secs(20),
             timeout: None,
         }
     }

@@ -69,6 +69,9 @@ impl Origin {
             WeightType::Bf16 => cognate_model::Dtype::Bf16,
         };
         model.save(to, dtype).map_err(fault)?;
+        // The weights' file is written readable by its owner alone; a model is for whoever may read its config.
+        let mode = std::fs::metadata(to.join("config.json"))?.permissions();
+        std::fs::set_permissions(to.join("model.safetensors"), mode)?;
         for from in &self.assets {
             assets::carry(from, to)?;
         }

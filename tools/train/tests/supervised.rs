@@ -89,6 +89,8 @@ fn it_learns_to_count_and_does_not_without_a_learning_rate() {
         "training.json",
     ];
     assert_eq!(names, expected);
+    let mode = |name: &str| fs::metadata(w.at("a").join(name)).unwrap().permissions();
+    assert_eq!(mode("model.safetensors"), mode("config.json"), "readable by whoever may read the rest");
     let generation = fs::read_to_string(w.at("a/generation_config.json")).unwrap();
     assert!(generation.contains("\"eos_token_id\": 0"), "{generation}");
 }
