@@ -170,10 +170,10 @@ impl Checker<'_> {
         if let Some(status) = facts.status {
             count(&mut report.verdicts, &format!("{status:?}"));
         }
-        if let Some(identity) = &facts.identity {
-            if !self.seen.identities.insert(hash(&format!("{} {identity}", T::SCHEMA))) {
-                report.fault(&format!("{place}: {} is there twice", record.key()));
-            }
+        if let Some(identity) = &facts.identity
+            && !self.seen.identities.insert(hash(&format!("{} {identity}", T::SCHEMA)))
+        {
+            report.fault(&format!("{place}: {} is there twice", record.key()));
         }
         let Some(problem) = &facts.problem else { return };
         if self.problems.as_ref().is_some_and(|known| !known.contains(&hash(problem))) {

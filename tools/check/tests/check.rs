@@ -17,7 +17,8 @@ fn check(arguments: &[&str]) -> Outcome {
 #[test]
 fn faults_are_named_with_their_line() {
     let bench = Bench::new();
-    let cases: &[(&str, fn(&mut Vec<Value>), &str)] = &[
+    type Spoil = fn(&mut Vec<Value>);
+    let cases: &[(&str, Spoil, &str)] = &[
         ("program", |r| r[2]["id"] = r[0]["id"].clone(), ":3: p0-python is there twice"),
         (
             "program",

@@ -99,10 +99,10 @@ fn walk(folder: &Path, table: &Languages, files: &mut Files) -> Result<(), Error
                 } else if STATEMENT_EXTENSIONS.contains(&extension.as_str()) {
                     let name =
                         stem.file_name().map_or_else(String::new, |n| n.to_string_lossy().to_lowercase());
-                    if let Some(rank) = STATEMENTS.iter().position(|s| *s == name) {
-                        if files.statement.as_ref().is_none_or(|(best, _)| rank < *best) {
-                            files.statement = Some((rank, path));
-                        }
+                    if let Some(rank) = STATEMENTS.iter().position(|s| *s == name)
+                        && files.statement.as_ref().is_none_or(|(best, _)| rank < *best)
+                    {
+                        files.statement = Some((rank, path));
                     }
                 }
             }

@@ -9,7 +9,7 @@ use crate::intake::{Found, Intake};
 
 enum Source {
     Jsonl(Lines),
-    Parquet { reader: Reader<Program>, name: String, row: u64 },
+    Parquet { reader: Box<Reader<Program>>, name: String, row: u64 },
 }
 
 impl Source {
@@ -17,7 +17,7 @@ impl Source {
         if path.as_os_str() == "-" || detect_format(path)? == Format::Jsonl {
             return Ok(Self::Jsonl(Lines::open(path)?));
         }
-        Ok(Self::Parquet { reader: Reader::open(path)?, name: path.display().to_string(), row: 0 })
+        Ok(Self::Parquet { reader: Box::new(Reader::open(path)?), name: path.display().to_string(), row: 0 })
     }
 
     fn next(&mut self) -> Option<Result<(String, Program)>> {
@@ -39,8 +39,8 @@ pub struct Programs<'l> {
 }
 
 impl<'l> Programs<'l> {
-    pub fn new(paths: &[PathBuf], table: &'l Languages) -> Self {
-        Self { paths: paths.to_vec().into_iter(), source: None, table }
+    pub fn new(paths: Vec<PathBuf>, table: &'l Languages) -> Self {
+        Self { paths: paths.into_iter(), source: None, table }
     }
 
     fn known(&self, place: String, program: Program) -> Result<(String, Program)> {

@@ -143,7 +143,7 @@ fn candidates(common: &Common, args: &Candidates) -> anyhow::Result<()> {
     };
     let known = args.problems.as_deref().map(known_problems).transpose()?;
     let mut chooser = Chooser::new(options, known, Spill::beside(&args.output)?);
-    for program in Programs::new(&args.inputs, &table) {
+    for program in Programs::new(args.inputs.clone(), &table) {
         match program {
             Ok((_, program)) => chooser.add(&program)?,
             Err(e) => common.skip(e)?,
@@ -182,7 +182,7 @@ fn groups(common: &Common, args: &Groups) -> anyhow::Result<()> {
         seed: common.seed,
     };
     let mut grouper = Grouper::new(options, Spill::beside(&args.output)?);
-    for program in Programs::new(&args.inputs, &table) {
+    for program in Programs::new(args.inputs.clone(), &table) {
         let added = match program {
             Ok((place, program)) => grouper.add(&place, program),
             Err(e) => Err(e.into()),
