@@ -36,6 +36,9 @@ pub enum Command {
         /// Languages table (TOML) merged over the built-in one.
         #[arg(long, value_name = "FILE")]
         languages: Option<PathBuf>,
+        /// Print only the names of the usable ones.
+        #[arg(long)]
+        names: bool,
     },
 }
 

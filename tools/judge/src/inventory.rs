@@ -10,9 +10,15 @@ use crate::toolchain::Toolchains;
 
 /// # Errors
 /// When the user's table is wrong.
-pub fn show(common: &Common, table: Option<&Path>) -> anyhow::Result<()> {
+pub fn show(common: &Common, table: Option<&Path>, names: bool) -> anyhow::Result<()> {
     let languages = Languages::load(table).map_err(rejected)?;
     let tools = Toolchains::new(languages.clone(), true);
+    if names {
+        for language in languages.iter().filter(|l| tools.usable(l).is_ok()) {
+            println!("{}", language.name);
+        }
+        return Ok(());
+    }
     let mut rows = Vec::new();
     for language in languages.iter() {
         // A toolchain that is there but does not answer is not usable.

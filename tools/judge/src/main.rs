@@ -22,7 +22,9 @@ fn main() -> ExitCode {
         return launcher::main();
     }
     cognate_cli::main::<cli::Cli>(|cli| match cli.command {
-        Some(cli::Command::Languages { languages }) => inventory::show(&cli.common, languages.as_deref()),
+        Some(cli::Command::Languages { languages, names }) => {
+            inventory::show(&cli.common, languages.as_deref(), names)
+        }
         None => filter::run(&cli.common, &cli.filter),
     })
 }

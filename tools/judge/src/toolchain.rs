@@ -19,6 +19,9 @@ const PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 const ENVIRONMENT: [&str; 6] =
     ["PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "TZ=UTC", "USER=judge"];
 
+/// Where programs find npm packages: Node and tsc look there on their way up from /box.
+const NODE_MODULES: &str = "/node_modules";
+
 /// The languages and what this machine has for them.
 pub struct Toolchains {
     pub languages: Languages,
@@ -46,8 +49,9 @@ impl Toolchains {
 
     /// What sandboxes must show of the host.
     pub fn host(&self) -> Host {
-        let homes = self.homes.values().flatten().cloned();
-        Host { mounts: homes.chain(self.node_modules.clone()).collect(), cache: self.cache.clone() }
+        let homes = self.homes.values().flatten().map(|path| (path.clone(), path.clone()));
+        let modules = self.node_modules.iter().map(|path| (path.clone(), PathBuf::from(NODE_MODULES)));
+        Host { mounts: homes.chain(modules).collect(), cache: self.cache.clone() }
     }
 
     /// Why programs of this language cannot run here, with the cure.
@@ -82,7 +86,7 @@ impl Toolchains {
         if !language.npm.is_empty() {
             let packages = language.npm.join(" ");
             text += &format!(
-                " (npm install {packages}; COGNATE_NODE_MODULES names another folder than ./node_modules)"
+                " (npm install {packages}, or npm ci in shared/languages/npm; COGNATE_NODE_MODULES names another folder)"
             );
         }
         text
@@ -103,7 +107,9 @@ impl Toolchains {
             text = text.replace("{home}", &home.to_string_lossy());
         }
         if let Some(folder) = &self.node_modules {
-            text = text.replace("{node_modules}", &folder.to_string_lossy());
+            // Without names the command runs outside.
+            let folder = if names.is_some() { NODE_MODULES.into() } else { folder.to_string_lossy() };
+            text = text.replace("{node_modules}", &folder);
         }
         if text.contains("{cache}") {
             text = text.replace("{cache}", &format!("/cache/{}", self.cache_key(language)));
@@ -264,13 +270,18 @@ fn home(command: &[String]) -> Result<PathBuf, String> {
     }
 }
 
-/// `COGNATE_NODE_MODULES`, or `node_modules` in the working folder or above, or above this program.
+/// `COGNATE_NODE_MODULES`, or the folder that `npm ci` makes: in the working folder, beside the pinned list
+/// (shared/languages/npm), or in a folder above the working folder or above this program.
 fn node_modules() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("COGNATE_NODE_MODULES") {
         return fs::canonicalize(path).ok().filter(|p| p.is_dir());
     }
     let from = [std::env::current_dir().ok(), std::env::current_exe().ok()];
-    let mut folders = from.iter().flatten().flat_map(|p| p.ancestors()).map(|p| p.join("node_modules"));
+    let mut folders = from
+        .iter()
+        .flatten()
+        .flat_map(|p| p.ancestors())
+        .flat_map(|p| [p.join("node_modules"), p.join("shared/languages/npm/node_modules")]);
     folders.find(|p| p.is_dir()).and_then(|p| fs::canonicalize(p).ok())
 }
 

@@ -117,6 +117,19 @@ impl Counters {
     }
 }
 
+/// Longest time that a process of the running test has waited for a processor, in microseconds. /proc shows the
+/// processes of the running test only.
+pub fn waited_us() -> u64 {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    // schedstat: time on a processor, time waiting for one (ns), slices (Documentation/scheduler/sched-stats).
+    let waits = pids.filter_map(|pid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    waits.max().unwrap_or(0) / 1000
+}
+
 impl Group {
     fn cpu_us(&self) -> io::Result<u64> {
         let text = text(&self.cpu)?;

@@ -77,8 +77,8 @@ pub fn build(setup: &Setup, checkpoint: &[u8]) -> Result<(), String> {
     system()?;
     etc()?;
     devices()?;
-    for path in &setup.mounts {
-        show(path)?;
+    for (path, place) in &setup.mounts {
+        show(path, place)?;
     }
     if let Some(cache) = &setup.cache {
         sys::bind(&format!("/old{}", cache.display()), "/new/cache", false, false)
@@ -86,7 +86,7 @@ pub fn build(setup: &Setup, checkpoint: &[u8]) -> Result<(), String> {
     }
     fs::write(format!("/new{CHECKPOINT}"), checkpoint).step(|| "writing the checkpoint library".into())?;
     // What a fork server of mode "require" is made to load.
-    fs::write("/new/run/checkpoint.rb", "fork\n").step(|| "writing /run/checkpoint.rb".into())?;
+    fs::write("/new/run/checkpoint.rb", "GC.start\nfork\n").step(|| "writing /run/checkpoint.rb".into())?;
     // The kernel lets a namespace mount /proc only where it already sees a whole one; a tmpfs hides that one.
     sys::bind("/old/proc", "/new/hidden/proc", true, true).step(|| "keeping /proc".into())?;
     sys::mount("hidden", "/new/hidden", "tmpfs", libc::MS_RDONLY, "mode=000,size=4k")
@@ -173,9 +173,9 @@ fn devices() -> Result<(), String> {
     Ok(())
 }
 
-/// Shows a toolchain's folder at its own path. Folders above it are empty and readable, whatever they are outside.
-fn show(path: &Path) -> Result<(), String> {
-    let (host, target) = (format!("/old{}", path.display()), format!("/new{}", path.display()));
+/// Shows a toolchain's folder. Folders above it are empty and readable, whatever they are outside.
+fn show(path: &Path, place: &Path) -> Result<(), String> {
+    let (host, target) = (format!("/old{}", path.display()), format!("/new{}", place.display()));
     if fs::metadata(&target).is_ok() {
         return Ok(()); // inside a folder that is shown already
     }

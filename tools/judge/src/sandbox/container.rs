@@ -22,7 +22,8 @@ const INSIDE: u32 = 1000;
 /// What every worker's sandbox shows of the host beside the system's own folders.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
-    pub mounts: Vec<PathBuf>,
+    /// Folders of the host and where they are shown, read-only.
+    pub mounts: Vec<(PathBuf, PathBuf)>,
     pub cache: Option<PathBuf>,
 }
 

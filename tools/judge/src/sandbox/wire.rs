@@ -12,8 +12,8 @@ const MAX_BLOB: u64 = 1 << 31;
 /// The first message to a launcher. Blob: the checkpoint library.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setup {
-    /// Folders of the host that are shown read-only at the same place, beside the system's own.
-    pub mounts: Vec<PathBuf>,
+    /// Folders of the host that are shown read-only beside the system's own, and where.
+    pub mounts: Vec<(PathBuf, PathBuf)>,
     /// Folder of the host that is shown as /cache.
     pub cache: Option<PathBuf>,
     /// Ids that programs run under inside; `None` where only one id could be mapped.
