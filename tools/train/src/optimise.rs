@@ -106,7 +106,6 @@ fn adamw(flags: &Optimisation) -> AdamWConfig {
         beta2: flags.beta2,
         eps: flags.adam_eps,
         weight_decay: flags.weight_decay,
-        ..AdamWConfig::default()
     }
 }
 

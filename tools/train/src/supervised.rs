@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cognate_cli::Common;
 use cognate_model::Objective;
 use serde_json::{Value, json};
@@ -41,6 +41,9 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
         }
         None => (Learner::new(origin.model()?, &flags.optimisation), 0, 0),
     };
+    if first > plan.steps {
+        bail!("{}: {first} steps are done already, {} were asked for", state.display(), plan.steps);
+    }
     let mut log = MetricsLog::open(&run.metrics_path(), first, stage, keeping.label.as_deref())?;
     let every = keeping.checkpoint_every.unwrap_or(CHECKPOINT_EVERY);
     let progress = common.progress(&format!("{stage} (tokens)"), Some(plan.tokens - tokens.min(plan.tokens)));

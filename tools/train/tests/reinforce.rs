@@ -7,9 +7,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cognate_policy::{Follower, Next, PolicyDir};
+use cognate_policy::{Follower, Next, PolicyDir, PolicyError};
 use cognate_random::Key;
 
 struct World {
@@ -41,8 +43,13 @@ impl World {
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let policy = self.at("policy");
-        let sampler = std::thread::spawn(move || sample(&policy, stdin, steps, staleness));
+        let over = Arc::new(AtomicBool::new(false));
+        let sampler = {
+            let over = over.clone();
+            std::thread::spawn(move || sample(&policy, stdin, steps, staleness, &over))
+        };
         let out = child.wait_with_output().unwrap();
+        over.store(true, Ordering::SeqCst);
         sampler.join().unwrap();
         out
     }
@@ -63,11 +70,18 @@ impl World {
 }
 
 /// What cog-sample and cog-judge do; ends quietly when the trainer does.
-fn sample(policy: &Path, mut out: impl Write, steps: u64, staleness: u64) {
+fn sample(policy: &Path, mut out: impl Write, steps: u64, staleness: u64, over: &AtomicBool) {
     let mut follower = Follower::new(policy);
     follower.max_staleness = staleness;
-    follower.start_timeout = Duration::from_secs(20);
-    let Ok(first) = follower.first() else { return };
+    follower.start_timeout = Duration::from_millis(100);
+    // A trainer that was killed before it could be seen takes its sampler with it.
+    let first = loop {
+        match follower.first() {
+            Ok(first) => break first,
+            Err(PolicyError::NoTrainer { .. }) if !over.load(Ordering::SeqCst) => {}
+            Err(_) => return,
+        }
+    };
     let mut prompts_done = first.prompts_done;
     for step in first.step..=steps {
         let Ok(Next::Sample(version)) = follower.wait(step) else { return };
@@ -159,7 +173,11 @@ fn killed_often(seed: u64, steps: u64, staleness: u64, flags: &[&str]) -> (World
         let mut child: Child = w.rl(steps, flags).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let policy = w.at("policy");
-        let sampler = std::thread::spawn(move || sample(&policy, stdin, steps, staleness));
+        let over = Arc::new(AtomicBool::new(false));
+        let sampler = {
+            let over = over.clone();
+            std::thread::spawn(move || sample(&policy, stdin, steps, staleness, &over))
+        };
         // One in four while it starts, the others from its first request to some steps later.
         let key = Key::new(seed).with(round);
         let mut pause = 60.0 * f64::from(key.uniform(0));
@@ -179,6 +197,7 @@ fn killed_often(seed: u64, steps: u64, staleness: u64, flags: &[&str]) -> (World
             kills += 1;
         }
         let status = child.wait().unwrap();
+        over.store(true, Ordering::SeqCst);
         sampler.join().unwrap();
         assert!(ended.is_none() || status.success(), "{status}");
         if status.success() {
