@@ -315,13 +315,13 @@ impl Chat {
 
     fn hide(&self, messages: &[Message]) -> Result<(Vec<Message>, Placeholders)> {
         let template = self.template()?;
-        let mut private: BTreeSet<u32> = BTreeSet::new();
+        let mut private = template.private.clone();
         for message in messages {
             private.extend(message.content.chars().filter(|&c| is_private(c)).map(u32::from));
         }
         let placeholders = self
             .guard
-            .placeholders(|code| private.contains(&code) || template.mentions(|c| u32::from(c) == code))
+            .placeholders(|code| private.contains(&code))
             .ok_or_else(|| ChatError::data("messages", "every private-use character is in use"))?;
         let hidden = messages
             .iter()

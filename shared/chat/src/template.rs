@@ -5,13 +5,15 @@
 //! depend on the day, so it gives a fixed date ([`DATE`]). A template that wants another takes `date_string` or
 //! whatever variable it reads, through [`Template::variables`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use cognate_records::Message;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
+
+use crate::guard::is_private;
 
 /// Year, month, day that `strftime_now` gives: Llama 3.1's own fallback, a Friday.
 pub const DATE: (u32, u32, u32) = (2024, 7, 26);
@@ -21,6 +23,8 @@ pub struct Template {
     environment: Environment<'static>,
     /// Where the source stands, for messages.
     pub place: String,
+    /// Private-use characters in the source, none in practice.
+    pub private: BTreeSet<u32>,
     /// Handed to the template beside the messages.
     pub variables: BTreeMap<String, Value>,
 }
@@ -42,7 +46,8 @@ impl Template {
         environment.add_function("strftime_now", |format: String| strftime(&format, DATE));
         environment.add_filter("tojson", to_json);
         environment.add_template_owned("chat", without_generation_tags(source)).map_err(|e| explain(&e))?;
-        Ok(Self { environment, place, variables: BTreeMap::new() })
+        let private = source.chars().filter(|&c| is_private(c)).map(u32::from).collect();
+        Ok(Self { environment, place, private, variables: BTreeMap::new() })
     }
 
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, String> {
@@ -58,11 +63,6 @@ impl Template {
         }
         let template = self.environment.get_template("chat").map_err(|e| explain(&e))?;
         template.render(Value::from_pairs(names)).map_err(|e| explain(&e))
-    }
-
-    /// True when the template's own text has one of these characters.
-    pub fn mentions(&self, found: impl Fn(char) -> bool) -> bool {
-        self.environment.get_template("chat").is_ok_and(|t| t.source().chars().any(found))
     }
 }
 

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::cli;
 use crate::corpus::{Corpus, Source, named, weights};
-use crate::document::{Shared, chat_error};
+use crate::document::{Document, Shared, chat_error};
 use crate::fill::fill;
 use crate::format::Format;
 use crate::language_model::{Author, KINDS, Kind, Shape};
@@ -25,6 +25,14 @@ pub struct Plan<'a> {
     pub tokens: u64,
     pub passes: u32,
     pub context: usize,
+    /// Count tokens with loss instead of all tokens.
+    pub with_loss: bool,
+}
+
+impl Plan<'_> {
+    fn length(&self, document: &Document) -> u64 {
+        if self.with_loss { document.answer_tokens() } else { document.ids.len() as u64 }
+    }
 }
 
 pub fn run(common: &Common, options: &cli::Base) -> anyhow::Result<()> {
@@ -61,6 +69,7 @@ pub fn run(common: &Common, options: &cli::Base) -> anyhow::Result<()> {
         tokens: options.tokens,
         passes: options.passes,
         context: options.packing.context,
+        with_loss: false,
     };
     let chat = Chat::open(&options.tokenizer).map_err(chat_error)?;
     let format = Format::open(&options.format)?;
@@ -97,15 +106,17 @@ pub fn run(common: &Common, options: &cli::Base) -> anyhow::Result<()> {
     pack::write(&options.out, "base", &sequences, &documents, provenance)?;
 
     let shares = Shares::of(documents.iter().map(AsRef::as_ref), Some(plan.kinds.as_slice()));
+    let repeated = (1..options.passes).map(|n| format!("#{n}"));
+    let repeated: usize = repeated.map(|end| documents.iter().filter(|d| d.id.ends_with(&end)).count()).sum();
     if common.json {
         println!(
             "{}",
-            serde_json::json!({"documents": documents.len(), "sequences": sequences.len(),
+            serde_json::json!({"documents": documents.len(), "repeated": repeated, "sequences": sequences.len(),
                 "tokens": documents.iter().map(|d| d.ids.len()).sum::<usize>(), "shares": shares, "dropped": corpus.dropped})
         );
     }
     common.note(format_args!(
-        "{}: {} tokens in {} documents in {} sequences of at most {}; left out: {}",
+        "{}: {} tokens in {} documents ({repeated} of programs used before) in {} sequences of at most {}; left out: {}",
         options.out.display(),
         documents.iter().map(|d| d.ids.len()).sum::<usize>(),
         documents.len(),
@@ -154,7 +165,7 @@ pub fn documents(
             // Rounded on the running sum, so that the shares add up to the whole.
             let budget = (planned.round() as u64).saturating_sub(written);
             let candidates = candidates(plan, corpus, &of, language, *kind, author, budget, too_long)?;
-            let lengths: Vec<u64> = candidates.iter().map(|d| d.ids.len() as u64).collect();
+            let lengths: Vec<u64> = candidates.iter().map(|d| plan.length(d)).collect();
             let filled = fill(&lengths, budget);
             let longest = lengths.iter().copied().max().unwrap_or(0);
             if filled.total + longest < budget {
@@ -210,7 +221,7 @@ fn candidates(
                 if document.ids.len() > plan.context {
                     *too_long += 1;
                 } else {
-                    tokens += document.ids.len() as u64;
+                    tokens += plan.length(&document);
                     found.push(document);
                 }
             }

@@ -221,7 +221,8 @@ pub struct Sft {
     /// Use members of groups that rest on the corpus's claim alone, not on a verdict.
     #[arg(long)]
     pub accept_claims: bool,
-    /// Largest relative difference of an arm's answer tokens from what it must have, in all and in each language.
+    /// Largest relative difference of an arm's answer tokens from what it must have, in all and in each language;
+    /// two tokens a language are always allowed, since documents come whole.
     #[arg(long, value_name = "X", default_value_t = 0.005)]
     pub tolerance: f64,
     /// Longest packed sequence, in tokens. A longer document is left out and counted.

@@ -47,6 +47,8 @@ pub struct Author<'a> {
 }
 
 impl Author<'_> {
+    /// The document's id is `KIND/PROGRAM`, with `#PASS` from the second use on.
+    ///
     /// # Errors
     /// When the chat template refuses the messages.
     pub fn write(
@@ -96,7 +98,7 @@ impl Author<'_> {
         };
         let id = match pass {
             0 => format!("{}/{}", kind.name(), source.id),
-            n => format!("{}/{}/{n}", kind.name(), source.id),
+            n => format!("{}/{}#{n}", kind.name(), source.id),
         };
         Ok(Document::text(id, &source.problem, self.shape.task, ids, &language.name))
     }

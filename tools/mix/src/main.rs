@@ -1,12 +1,9 @@
 //! cog-mix: builds tokenizers, base corpora, SFT arms at equal budgets, and prompts.
 
-mod arms;
 mod base;
-mod bpe;
 mod clauses;
 mod cli;
 mod corpus;
-mod deal;
 mod document;
 mod fill;
 mod format;
@@ -16,7 +13,6 @@ mod pack;
 mod prompts;
 mod sft;
 mod tokenizer;
-mod verification;
 
 use std::process::ExitCode;
 

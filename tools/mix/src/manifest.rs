@@ -5,10 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::arms::{ArmKind, Matched};
 use crate::corpus::Dropped;
 use crate::document::Document;
 use crate::language_model::Kind;
+use crate::sft::arms::{ArmKind, Matched};
 
 /// Tokens with loss and documents by language and task (base documents: by kind).
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -95,10 +95,10 @@ pub fn run(common: &Common, options: &cli::Prompts) -> anyhow::Result<()> {
                 let id = format!("{}/verification", program.id);
                 let messages = format.verification(&asked.statement, language, &program.source)?;
                 // What a grader compares the answer with.
-                let expected = if is_accepted(program) == Some(true) { "yes" } else { "no" };
+                let label = if is_accepted(program) == Some(true) { "yes" } else { "no" };
                 let mut extra = Extra::new();
                 extra.insert("program".into(), program.id.as_str().into());
-                extra.insert("expected".into(), expected.into());
+                extra.insert("label".into(), label.into());
                 write(id, asked, language, "verification", messages, extra)?;
             }
         }

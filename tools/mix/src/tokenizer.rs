@@ -1,5 +1,7 @@
 //! `cog-mix tokenizer`: learns a byte-level BPE from programs under their statements.
 
+mod bpe;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cognate_chat::{Chat, TokenizerRecipe, byte_alphabet};
@@ -7,11 +9,11 @@ use cognate_cli::{Common, rejected};
 use rayon::prelude::*;
 use tokenizers::tokenizer::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
-use crate::bpe::learn;
 use crate::cli;
 use crate::corpus::{Corpus, Source, named};
 use crate::document::chat_error;
 use crate::format::comment;
+use bpe::learn;
 
 /// Words of code: a name with one character before it (`.map`, ` print`, `(x`), one digit, a run of punctuation with
 /// the line end and the indentation after it (`:` + newline + four blanks), a line end with its indentation, white

@@ -205,7 +205,11 @@ fn arms_of_a_preset_and_their_own_replay() {
     };
     assert_eq!(replayed("lua-only"), replayed("pairs"));
     assert!(!replayed("pairs").contains_key("ruby") && replayed("targets").contains_key("ruby"));
-    assert_eq!(replayed("pairs").values().sum::<u64>() / 30, replayed("targets").values().sum::<u64>() / 30);
+    let total = |name: &str| replayed(name).values().sum::<u64>();
+    assert!(
+        total("pairs").abs_diff(300) <= 2 && total("targets").abs_diff(300) <= 2,
+        "a fifth of the answer tokens"
+    );
 
     for (table, reason) in [
         ("name = \"a/b\"\nkind = \"source\"", "it names a file"),

@@ -98,7 +98,7 @@ fn what_makes_no_sense_is_refused() {
         (format!("{BASE} --tokens 500 --languages kobol"), 3, "unknown language \"kobol\""),
         (format!("{BASE} --tokens 500 --languages python,go"), 3, "language go: no accepted program"),
         (format!("{BASE} --tokens 500 --splits nowhere"), 3, "no accepted program in --splits nowhere"),
-        (format!("{BASE} --tokens 9000000"), 3, "9000000"),
+        (format!("{BASE} --tokens 9000000"), 3, "asked; lower --tokens"),
         (format!("{BASE} --tokens 500 --drop-clause 2"), 2, "not a probability"),
         (format!("{SFT} --tokens 0"), 3, "--tokens 0"),
         (format!("{SFT} --tokens 900000"), 3, "900000 asked; lower --tokens"),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use cognate_chat::Chat;
 use cognate_cli::rejected;
-use cognate_random::Key;
 use rayon::prelude::*;
 
 use crate::corpus::{Corpus, Source};
@@ -20,13 +19,13 @@ pub struct Verification {
 }
 
 impl Verification {
+    /// `order` is that in which problems are used.
     pub fn write(
         chat: &Chat,
         format: &Format,
         corpus: &Corpus,
         sources: &[&Source],
-        problems: &[String],
-        key: Key,
+        order: Vec<String>,
         context: usize,
         too_long: &mut u64,
     ) -> anyhow::Result<Self> {
@@ -61,8 +60,6 @@ impl Verification {
             let place = (source.problem.clone(), source.language.clone(), source.accepted);
             documents.entry(place).or_default().push(Arc::new(document));
         }
-        let mut order = problems.to_vec();
-        order.sort_by_cached_key(|id| (key.with(id).bits(0), id.clone()));
         Ok(Self { documents, order })
     }
 
