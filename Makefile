@@ -16,7 +16,7 @@ PREFIX ?= /usr/local
 CARGO ?= cargo
 BIN := target/release
 TOOLS := synth mine judge mix train sample probe score check
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: help setup build test smoke smoke-run soak lint install clean clean-runs
 .DEFAULT_GOAL := help
