@@ -26,9 +26,9 @@ pub fn names(source: &str) -> (String, String) {
         .collect();
     let public = classes.iter().find(|(_, public, _)| *public).map(|(.., name)| name.clone());
     let main = MAIN.find(&text).and_then(|m| {
-        let before = classes.iter().filter(|(at, ..)| *at < m.start());
+        let mut before = classes.iter().filter(|(at, ..)| *at < m.start());
         // The innermost outermost one: the last class at depth 0 before `main`.
-        before.filter(|(at, ..)| depth_at(&text, *at) == 0).next_back().map(|(.., name)| name.clone())
+        before.rfind(|(at, ..)| depth_at(&text, *at) == 0).map(|(.., name)| name.clone())
     });
     let file = public.clone().or_else(|| main.clone()).unwrap_or_else(|| "Main".into());
     let start = main.or(public).unwrap_or_else(|| "Main".into());

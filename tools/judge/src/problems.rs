@@ -20,11 +20,14 @@ struct Place {
     line: u32,
 }
 
+/// The last few problems used, with their order.
+type Kept = (HashMap<String, Arc<Problem>>, VecDeque<String>);
+
 /// All problems of some files.
 pub struct Problems {
     files: Vec<(PathBuf, File)>,
     places: HashMap<String, Place>,
-    kept: Mutex<(HashMap<String, Arc<Problem>>, VecDeque<String>)>,
+    kept: Mutex<Kept>,
 }
 
 /// What the judge of today cannot do must be said before any program runs.

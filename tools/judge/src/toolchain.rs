@@ -163,12 +163,10 @@ impl Toolchains {
     /// Names the toolchain itself and what prepares it, so that a change of either makes a new folder.
     fn cache_key(&self, language: &Language) -> String {
         let mut text = format!("{:?}{:?}{:?}", language.prepare, language.compile, language.environment);
-        if let Some(command) = &language.compile {
-            if let Some(path) = find(&command[0])
-                && let (Ok(path), Ok(data)) = (fs::canonicalize(&path), fs::metadata(&path))
-            {
-                text += &format!("{}{}{:?}", path.display(), data.len(), data.modified().ok());
-            }
+        if let Some(path) = language.compile.as_ref().and_then(|command| find(&command[0]))
+            && let (Ok(path), Ok(data)) = (fs::canonicalize(&path), fs::metadata(&path))
+        {
+            text += &format!("{}{}{:?}", path.display(), data.len(), data.modified().ok());
         }
         format!("{}-{:016x}", language.name, xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
     }

@@ -160,11 +160,10 @@ impl Servers {
         }
         let hello = hello(room, host_proc, pid, ready.status)?;
         let bytes = bytes_of(&*hello);
+        let socket = standing.socket.as_raw_fd();
         // SAFETY: the buffer has the given length.
-        sys::check(
-            unsafe { libc::send(standing.socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) } as i64
-        )
-        .step(|| "greeting the interpreter".into())?;
+        let sent = unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), 0) };
+        sys::check(sent as i64).step(|| "greeting the interpreter".into())?;
         self.standing.retain(|s| s.spec.name != spec.name);
         self.standing.push(standing);
         Ok(())

@@ -43,10 +43,7 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn serve(mut socket: &UnixStream) -> Result<(), String> {
-    let mut launcher = match Launcher::build(socket) {
-        Ok(launcher) => launcher,
-        Err(reason) => return Err(reason),
-    };
+    let mut launcher = Launcher::build(socket)?;
     wire::send(&mut socket, &Reply::Ready, &[]).step(|| "answering".into())?;
     loop {
         // The end of the stream is the judge's end, and ours.

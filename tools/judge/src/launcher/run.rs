@@ -52,7 +52,6 @@ pub fn rlimits(limits: &RunLimits, own_uid: bool) -> [(u32, u64, u64); 8] {
         (libc::RLIMIT_MEMLOCK, 65_536, 65_536),
         (libc::RLIMIT_MSGQUEUE, 0, 0),
     ]
-    .map(|(resource, soft, hard)| (resource as u32, soft, hard))
 }
 
 fn write_record(pipe: &OwnedFd, kind: i64, value: i64, cpu_us: i64, memory_kb: i64) {
