@@ -34,10 +34,12 @@ fn sync_dir(dir: &Path) {
     }
 }
 
-/// A file that replaces `path` in one step when committed. Parent directories are created.
+/// A file that replaces `path` in one step when committed. Parent directories are created. What is there and is no
+/// plain file (`/dev/null`, a named pipe) is written to as it is: replacing a device would break the machine.
 #[derive(Debug)]
 pub struct AtomicFile {
     temporary: Option<tempfile::NamedTempFile>,
+    device: Option<File>,
     path: PathBuf,
 }
 
@@ -45,6 +47,10 @@ impl AtomicFile {
     /// # Errors
     /// When the parent directory cannot be created or written.
     pub fn create(path: &Path) -> io::Result<Self> {
+        if fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            let device = File::options().write(true).open(path)?;
+            return Ok(Self { temporary: None, device: Some(device), path: path.to_path_buf() });
+        }
         let parent = parent_of(path);
         fs::create_dir_all(parent)?;
         let temporary = tempfile::Builder::new()
@@ -53,7 +59,7 @@ impl AtomicFile {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
             .tempfile_in(parent)?;
         signals::register(temporary.path());
-        Ok(Self { temporary: Some(temporary), path: path.to_path_buf() })
+        Ok(Self { temporary: Some(temporary), device: None, path: path.to_path_buf() })
     }
 
     pub fn path(&self) -> &Path {
@@ -61,6 +67,9 @@ impl AtomicFile {
     }
 
     fn file(&mut self) -> &mut File {
+        if let Some(device) = &mut self.device {
+            return device;
+        }
         self.temporary.as_mut().expect("present until commit consumes self").as_file_mut()
     }
 
@@ -69,6 +78,9 @@ impl AtomicFile {
     /// # Errors
     /// On a full disk or a failed rename; then the final name is untouched.
     pub fn commit(mut self) -> io::Result<()> {
+        if self.device.is_some() {
+            return Ok(());
+        }
         let temporary = self.temporary.take().expect("present until commit consumes self");
         temporary.as_file().sync_all()?;
         let name = temporary.path().to_path_buf();
@@ -198,6 +210,17 @@ mod tests {
         write_file(&path, b"whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        // A link, so that a failure costs the link and not the machine's device.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        write_file(&path, b"gone").unwrap();
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
