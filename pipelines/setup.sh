@@ -3,6 +3,7 @@
 # setup.sh yes   apt-get as root or through sudo; without either, or without apt, lists what is missing and goes on.
 # setup.sh no    only lists.
 set -eu
+cd "$(dirname "$0")/.."
 mode=${1:-yes}
 
 # command that must answer : Debian package
@@ -20,6 +21,11 @@ missing=""
 for pair in $wanted; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+# TypeScript's compiler and libraries, pinned in package.json, into ./node_modules, where npm is at hand.
+if [ "$mode" = yes ] && command -v npm >/dev/null 2>&1 && [ ! -e node_modules/typescript ]; then
+  npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error ||
+    echo "setup: npm could not install what package.json names; going on without TypeScript" >&2
+fi
 if [ -z "$missing" ]; then
   exit 0
 fi

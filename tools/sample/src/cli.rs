@@ -14,9 +14,9 @@ use clap::Parser;
     version,
     before_help = "\
 Examples:
-  cog-sample --model runs/model --prompts prompts.jsonl -n 8 -o rollouts.jsonl
+  cog-sample --model runs/model --prompts prompts.jsonl -s 8 -o rollouts.jsonl
   cog-sample --model runs/model --prompts prompts.jsonl --temperature 0 | cog-judge --tests problems.jsonl -
-  cog-sample --follow runs/policy --prompts prompts.jsonl --steps 60 --groups 24 -n 8 \\
+  cog-sample --follow runs/policy --prompts prompts.jsonl --steps 60 --groups 24 -s 8 \\
     | cog-judge --tests problems.jsonl - | cog-train rl --model runs/sft --policy runs/policy --steps 60 -o runs/rl",
     after_help = "Next: cog-judge runs the programs in the rollouts; cog-score turns the verdicts into tables."
 )]
@@ -43,7 +43,7 @@ pub struct Cli {
     pub output: PathBuf,
 
     /// Samples of each prompt
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: u32,
 
     /// Divides the logits; 0 takes the most probable token

@@ -41,7 +41,7 @@ fn start(w: &World, policy: &Path, arguments: &[&str]) -> (Child, BufReader<Chil
         .arg(policy)
         .arg("--prompts")
         .arg(&w.file)
-        .args(["-n", "2", "--max-tokens", "10", "--seed", "3"])
+        .args(["-s", "2", "--max-tokens", "10", "--seed", "3"])
         .args(arguments)
         .stdout(Stdio::piped())
         .spawn()

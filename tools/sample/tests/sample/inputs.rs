@@ -85,7 +85,7 @@ fn command_lines() {
         &["--temperature", "-1"][..],
         &["--temperature", "nan"],
         &["--top-p", "0"],
-        &["-n", "0"],
+        &["-s", "0"],
         &["--steps", "3"],
         &["--follow", "x", "--steps", "3"],
     ] {
@@ -102,7 +102,7 @@ fn a_reader_that_goes_away_is_no_failure() {
         .arg(&w.model)
         .arg("--prompts")
         .arg(&w.file)
-        .args(["-n", "500", "--max-tokens", "40"])
+        .args(["-s", "500", "--max-tokens", "40"])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
@@ -114,8 +114,8 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn the_output_file_has_the_bytes_of_standard_output() {
     let w = world(3);
     let out = w.dir.path().join("out.jsonl");
-    let text = w.sample(&["-n", "2", "--max-tokens", "6", "--label", "base"]);
-    let output = w.run(&["-n", "2", "--max-tokens", "6", "--label", "base", "-o", out.to_str().unwrap()]);
+    let text = w.sample(&["-s", "2", "--max-tokens", "6", "--label", "base"]);
+    let output = w.run(&["-s", "2", "--max-tokens", "6", "--label", "base", "-o", out.to_str().unwrap()]);
     assert!(output.status.success());
     assert_eq!(fs::read_to_string(out).unwrap(), text);
     assert!(crate::world::decode(&text).iter().all(|r| r.model.as_deref() == Some("base")));

@@ -9,7 +9,7 @@ fn bytes_do_not_depend_on_batch_or_threads() {
     let w = world(13);
     let with = |batch: &str, threads: &str| {
         w.sample(&[
-            "-n",
+            "-s",
             "3",
             "--max-tokens",
             "20",
@@ -39,7 +39,7 @@ fn bytes_do_not_depend_on_batch_or_threads() {
 fn seed_round_prompt_and_index_each_decide_the_samples() {
     let w = world(2);
     let ids = |arguments: &[&str]| -> Vec<Vec<u32>> {
-        let fixed = ["-n", "2", "--max-tokens", "12"];
+        let fixed = ["-s", "2", "--max-tokens", "12"];
         w.rollouts(&[&fixed, arguments].concat()).into_iter().map(|r| r.ids).collect()
     };
     let first = ids(&["--seed", "1"]);
@@ -115,7 +115,7 @@ fn tokens_are_as_frequent_as_they_should_be() {
     let model = Model::open(&w.model).unwrap();
     let chi = |temperature: f64, top_p: f64, expected_temperature: f64| {
         let (t, p) = (temperature.to_string(), top_p.to_string());
-        let rollouts = w.rollouts(&["-n", "4000", "--max-tokens", "1", "--temperature", &t, "--top-p", &p]);
+        let rollouts = w.rollouts(&["-s", "4000", "--max-tokens", "1", "--temperature", &t, "--top-p", &p]);
         let mut counts = vec![0.0f64; VOCABULARY];
         rollouts.iter().for_each(|r| counts[r.ids[0] as usize] += 1.0);
         let expected = distribution(&logits(&model, &w.prompts[0].ids), expected_temperature, 0, top_p);
@@ -157,7 +157,7 @@ fn samples_end_at_end_tokens_at_max_tokens_and_at_the_context() {
     let of = |rollouts: &[Rollout], prompt: &str| -> Vec<Rollout> {
         rollouts.iter().filter(|r| r.prompt == prompt).cloned().collect()
     };
-    let all = w.rollouts(&["-n", "40", "--max-tokens", "30"]);
+    let all = w.rollouts(&["-s", "40", "--max-tokens", "30"]);
     let stops = |r: &Rollout, token: u32| {
         token == 1 || (r.prompt == "p1" && token >= 3 && (token - 3).is_multiple_of(4))
     };
@@ -182,7 +182,7 @@ fn samples_end_at_end_tokens_at_max_tokens_and_at_the_context() {
 #[test]
 fn control_characters_in_model_text_reach_no_terminal() {
     let w = world(4);
-    let text = w.sample(&["-n", "20", "--max-tokens", "40", "--temperature", "2"]);
+    let text = w.sample(&["-s", "20", "--max-tokens", "40", "--temperature", "2"]);
     assert!(text.bytes().all(|b| b == b'\n' || b >= 0x20), "only escaped");
     let rollouts = crate::world::decode(&text);
     assert!(rollouts.iter().any(|r| r.text.contains('\u{1b}')), "there were some");
