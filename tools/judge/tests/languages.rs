@@ -51,7 +51,7 @@ fn every_language_that_is_here_is_judged() {
     let mut lines = Vec::new();
     for (language, source) in RIGHT.iter().filter(|(l, _)| can_judge(&[l])) {
         lines.push(program("right", language, source));
-        lines.push(program("wrong", language, &source.replace("sum(", "max(").replace(" + ", " - ")));
+        lines.push(program("wrong", language, &source.replace("sum", "max").replace(" + ", " - ")));
         lines.push(program("broken", language, "<?php ( \" ' ((\n"));
     }
     assert!(lines.len() >= 3, "not even bash?");
