@@ -180,7 +180,7 @@ fn killed_often(seed: u64, steps: u64, staleness: u64, flags: &[&str]) -> (World
         };
         // One in four while it starts, the others from its first request to some steps later.
         let key = Key::new(seed).with(round);
-        let mut pause = 60.0 * f64::from(key.uniform(0));
+        let mut pause = 30.0 * f64::from(key.uniform(0));
         if key.uniform(1) > 0.25 {
             let policy = PolicyDir::new(w.at("policy"));
             while child.try_wait().unwrap().is_none()
@@ -210,7 +210,7 @@ fn killed_often(seed: u64, steps: u64, staleness: u64, flags: &[&str]) -> (World
 
 #[test]
 fn killed_anywhere_no_step_is_lost_or_repeated() {
-    let steps = 20;
+    let steps = 80;
     for (staleness, every) in [(0, "7"), (1, "4")] {
         let flags = ["--lr", "1e-2", "--checkpoint-every", every];
         let whole = World::new();
