@@ -21,10 +21,11 @@ missing=""
 for pair in $wanted; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
-# TypeScript's compiler and libraries, pinned in package.json, into ./node_modules, where npm is at hand.
-if [ "$mode" = yes ] && command -v npm >/dev/null 2>&1 && [ ! -e node_modules/typescript ]; then
-  npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error ||
-    echo "setup: npm could not install what package.json names; going on without TypeScript" >&2
+# TypeScript's compiler, types and libraries, pinned, where npm is at hand.
+packages=shared/languages/npm
+if [ "$mode" = yes ] && command -v npm >/dev/null 2>&1 && [ ! -e $packages/node_modules ]; then
+  npm ci --prefix $packages --no-audit --no-fund --ignore-scripts --loglevel=error >&2 ||
+    echo "setup: npm could not install what $packages names; going on without TypeScript" >&2
 fi
 if [ -z "$missing" ]; then
   exit 0
