@@ -20,10 +20,10 @@ pub fn scores<'a>(languages: &'a Languages, source: &str) -> Scores<'a> {
     let text = &source[..end];
     languages
         .iter()
-        .filter(|l| !l.patterns.is_empty())
+        .filter(|l| !l.syntax_patterns().is_empty())
         .map(|language| {
             let score = language
-                .patterns
+                .syntax_patterns()
                 .iter()
                 .map(|(weight, pattern)| weight * pattern.find_iter(text).take(COUNTED).count() as f64)
                 .sum();

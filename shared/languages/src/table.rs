@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use regex::Regex;
 use serde::Deserialize;
 
+/// Where errors of the built-in table are said to be; no file has this name.
+const PLACE: &str = "<built-in>/languages.toml";
 const BUILTIN: &str = include_str!("../languages.toml");
 
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +63,17 @@ pub struct Language {
     #[serde(default)]
     syntax: Vec<(f64, String)>,
     #[serde(skip)]
-    compiled_spellings: Vec<Regex>,
+    compiled_spellings: OnceLock<Vec<Regex>>,
     #[serde(skip)]
-    pub(crate) patterns: Vec<(f64, Regex)>,
+    compiled_syntax: OnceLock<Vec<(f64, Regex)>>,
+}
+
+fn compile_spellings(spellings: &[String]) -> Result<Vec<Regex>, regex::Error> {
+    spellings.iter().map(|s| Regex::new(&format!("^(?i:{s})$"))).collect()
+}
+
+fn compile_syntax(syntax: &[(f64, String)]) -> Result<Vec<(f64, Regex)>, regex::Error> {
+    syntax.iter().map(|(weight, s)| Regex::new(s).map(|r| (*weight, r))).collect()
 }
 
 /// Where a fork server stops its interpreter.
@@ -82,7 +93,7 @@ pub struct Languages {
 impl Languages {
     /// The table that the suite comes with.
     pub fn builtin() -> Self {
-        Self::parse(&[("languages.toml".into(), BUILTIN.into())]).expect("the built-in table is tested")
+        Self::parse(&[(PLACE.into(), BUILTIN.into())]).expect("the built-in table is tested")
     }
 
     /// The built-in table with a user's merged over it.
@@ -92,7 +103,7 @@ impl Languages {
     pub fn with_user_file(path: &Path) -> Result<Self, Error> {
         let text =
             std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        Self::parse(&[("languages.toml".into(), BUILTIN.into()), (path.display().to_string(), text)])
+        Self::parse(&[(PLACE.into(), BUILTIN.into()), (path.display().to_string(), text)])
     }
 
     /// The built-in table, with a user's file where one is given.
@@ -131,7 +142,7 @@ impl Languages {
         let list = merged
             .into_iter()
             .map(|(name, table, place)| {
-                Language::new(name.clone(), table).map_err(|reason| Error::Table {
+                Language::new(name.clone(), table, place == PLACE).map_err(|reason| Error::Table {
                     place: place.to_string(),
                     reason: format!("[{name}] {reason}"),
                 })
@@ -149,7 +160,7 @@ impl Languages {
     pub fn by_spelling(&self, spelling: &str) -> Option<&Language> {
         let spelling = spelling.trim();
         self.get(spelling)
-            .or_else(|| self.list.iter().find(|l| l.compiled_spellings.iter().any(|r| r.is_match(spelling))))
+            .or_else(|| self.list.iter().find(|l| l.spelling_patterns().iter().any(|r| r.is_match(spelling))))
     }
 
     /// By a file name's extension, with or without the dot.
@@ -164,7 +175,16 @@ impl Languages {
 }
 
 impl Language {
-    fn new(name: String, table: toml::Table) -> Result<Self, String> {
+    fn spelling_patterns(&self) -> &[Regex] {
+        self.compiled_spellings.get_or_init(|| compile_spellings(&self.spellings).expect("checked or tested"))
+    }
+
+    pub(crate) fn syntax_patterns(&self) -> &[(f64, Regex)] {
+        self.compiled_syntax.get_or_init(|| compile_syntax(&self.syntax).expect("checked or tested"))
+    }
+
+    /// Patterns of a user's table are tried at once; compiling those of the built-in one waits until it is asked for.
+    fn new(name: String, table: toml::Table, trusted: bool) -> Result<Self, String> {
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         {
             return Err("a language's name is made of a-z, 0-9 and _".into());
@@ -181,16 +201,10 @@ impl Language {
         if language.fork_server.is_some() && (language.compile.is_some() || source.contains('{')) {
             return Err("`fork_server` needs an interpreter and a fixed `source` name".into());
         }
-        language.compiled_spellings = language
-            .spellings
-            .iter()
-            .map(|s| Regex::new(&format!("^(?i:{s})$")).map_err(|e| e.to_string()))
-            .collect::<Result<_, _>>()?;
-        language.patterns = language
-            .syntax
-            .iter()
-            .map(|(weight, s)| Regex::new(s).map(|r| (*weight, r)).map_err(|e| e.to_string()))
-            .collect::<Result<_, _>>()?;
+        if !trusted {
+            compile_spellings(&language.spellings).map_err(|e| e.to_string())?;
+            compile_syntax(&language.syntax).map_err(|e| e.to_string())?;
+        }
         language.name = name;
         Ok(language)
     }
