@@ -16,7 +16,9 @@ pub fn is_root() -> bool {
 
 /// False, loudly, where this machine lets nobody build a sandbox, or lacks a language.
 pub fn can_judge(languages: &[&str]) -> bool {
-    let output = Command::new(JUDGE).args(["languages", "--json"]).output().unwrap();
+    // From where the cases run, since npm packages are looked for from the working folder upwards.
+    let output =
+        Command::new(JUDGE).args(["languages", "--json"]).current_dir(std::env::temp_dir()).output().unwrap();
     let table: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     for name in languages {
         if !table.iter().any(|l| l["name"] == *name && l["usable"] == true) {
