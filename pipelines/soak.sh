@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 kills=${1:-12}
 r=runs/smoke
 p=pipelines/presets/smoke
-steps=${STEPS:-12}
+steps=${STEPS:-150}
 out=$r/soak
 rm -rf "$out"
 mkdir -p "$out"
@@ -18,6 +18,7 @@ pipe() { # folder
     cog-train rl -q --config $p/rl.toml --model $r/seed-0/sft/parallel --policy "$1/policy" --steps "$steps" -o "$1/model"
 }
 
+done_kills=0
 echo "soak: undisturbed run" >&2
 pipe "$out/calm"
 for ((i = 1; i <= kills; i++)); do
@@ -26,12 +27,15 @@ for ((i = 1; i <= kills; i++)); do
   pipe "$out/killed" 2>/dev/null &
   job=$!
   set +m
-  sleep "0.$((RANDOM % 9))"
-  sleep "$((RANDOM % 3))"
+  sleep "0.$((3 + RANDOM % 7))"
   victim=$(printf 'cog-sample\ncog-judge\ncog-train\n' | shuf -n 1)
-  pkill -KILL -g "$job" -x "$victim" && echo "soak: killed $victim" >&2 || true
+  if pkill -KILL -g "$job" -x "$victim"; then
+    echo "soak: killed $victim" >&2
+    done_kills=$((done_kills + 1))
+  fi
   wait "$job" || true
 done
 pipe "$out/killed"
 cmp "$out/calm/model/model.safetensors" "$out/killed/model/model.safetensors"
-echo "soak: passed, $kills kills, same bytes"
+[ "$done_kills" -ge 3 ] || { echo "soak: only $done_kills kills hit, which proves little; raise STEPS" >&2; exit 1; }
+echo "soak: passed, $done_kills kills, same bytes"
