@@ -135,8 +135,14 @@ impl Launcher {
             };
             let (outcome, stdout, stderr) = run::run(&mut self.room, &mut self.servers, &canary, b"")?;
             if outcome.exit != Some(0) || stdout != b"42\n" {
-                let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-                return Err(format!("its canary failed: {outcome:?} {out:?} {err:?}"));
+                // An interpreter that dies can dump its whole memory map: the first words tell why.
+                let start =
+                    |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+                return Err(format!(
+                    "its canary failed: {outcome:?} {:?} {:?}",
+                    start(&stdout),
+                    start(&stderr)
+                ));
             }
         }
         Ok(())
