@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use cognate_cli::Common;
 use cognate_records::Limits;
 
+use crate::sandbox::kinds::Choice;
+
 /// Judge programs and rollouts: run them in sandboxes against their problems' tests and add a verdict to each record.
 ///
 /// Reads program/1 and rollout/1 lines (or any JSON objects with `problem`, `language` and `source` or `text`) and
@@ -76,9 +78,20 @@ pub struct Filter {
     /// Judge identical programs again instead of repeating the verdict within a run.
     #[arg(long)]
     pub no_result_cache: bool,
+    #[command(flatten)]
+    pub sandbox: SandboxFlags,
     /// Start the interpreter anew for every test instead of forking a waiting one.
     #[arg(long)]
     pub no_fork_server: bool,
+}
+
+/// Where programs run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sandbox")]
+pub struct SandboxFlags {
+    /// Kind of sandbox.
+    #[arg(long = "sandbox", value_enum, value_name = "KIND", default_value_t)]
+    pub kind: Choice,
 }
 
 /// Limits of one run, where neither the test nor the problem says otherwise. The languages table adds what the

@@ -19,6 +19,7 @@ use crate::extract::{self, Rule};
 use crate::judge::{self, Policy};
 use crate::problems::Problems;
 use crate::record::{self, Work};
+use crate::sandbox::kinds::Kinds;
 use crate::toolchain::Toolchains;
 use crate::workers::{self, Job, Shared};
 
@@ -56,7 +57,7 @@ pub fn run(common: &Common, filter: &Filter) -> anyhow::Result<()> {
     let (jobs, queue) = mpsc::sync_channel(threads * 2);
     let (events, inbox) = mpsc::channel();
     let shared = Arc::new(Shared {
-        host: tools.host(),
+        kinds: Kinds::new(filter.sandbox.kind, tools.host()),
         tools,
         policy: Policy {
             first_failure: filter.first_failure,
@@ -383,6 +384,9 @@ impl Intake {
         self.shared.tools.usable(&language).map_err(|reason| {
             line.error(format!("{} cannot be judged on this machine: {reason}", language.display))
         })?;
+        let kind = self.shared.kinds.of(&language).map_err(|reason| {
+            line.error(format!("{} cannot be judged on this machine: {reason}", language.display))
+        })?;
         self.desk.enter();
         let waiting = Waiting { at: self.next, text: line.text().to_owned(), rule };
         self.next += 1;
@@ -394,7 +398,7 @@ impl Intake {
                     self.events.send(Event::Line(waiting.at, waiting.finish(&verdict), Some(verdict.status)));
             }
             Answer::Ask(ticket) => {
-                let _ = self.jobs.send(Job { ticket, language: language.name, source, problem });
+                let _ = self.jobs.send(Job { ticket, language: language.name, kind, source, problem });
             }
         }
         Ok(())

@@ -8,14 +8,15 @@ use cognate_records::{Problem, Status, Verdict};
 
 use crate::filter::Event;
 use crate::judge::{self, Judge, Policy};
-use crate::sandbox::container::{Container, Host};
-use crate::sandbox::{Fault, Sandbox};
+use crate::sandbox::Fault;
+use crate::sandbox::kinds::{Kind, Kinds, Standing};
 use crate::toolchain::Toolchains;
 
 /// A program to judge; `ticket` comes back with the verdict.
 pub struct Job {
     pub ticket: u64,
     pub language: String,
+    pub kind: Kind,
     pub source: String,
     pub problem: Arc<Problem>,
 }
@@ -24,7 +25,7 @@ pub struct Job {
 pub struct Shared {
     pub tools: Toolchains,
     pub policy: Policy,
-    pub host: Host,
+    pub kinds: Kinds,
     pub queue: Mutex<Receiver<Job>>,
     pub stop: AtomicBool,
     pub said: Mutex<Vec<String>>,
@@ -43,30 +44,30 @@ impl Shared {
 
 /// Works until the queue ends.
 pub fn work(shared: &Shared, index: usize, events: &Sender<Event>) {
-    let mut sandbox: Option<Container> = None;
+    let mut sandboxes = Standing::default();
     loop {
         let job = match shared.queue.lock().expect("no thread panics while it holds this").recv() {
             Ok(job) if !shared.stop.load(Ordering::Relaxed) => job,
             _ => return,
         };
-        let verdict = match judge_once(shared, index, &mut sandbox, &job) {
+        let verdict = match judge_once(shared, index, &mut sandboxes, &job) {
             Ok(verdict) => verdict,
             // A sandbox that cannot even be built is no verdict on anything.
-            Err(fault) if sandbox.is_none() => {
+            Err(fault) if !sandboxes.stands(job.kind) => {
                 let _ = events.send(Event::Failed(anyhow::anyhow!("no sandbox: {fault}")));
                 return;
             }
             Err(first) => {
                 shared.note(format!("the sandbox failed and the program is judged again: {first}"));
-                sandbox = None;
-                match judge_once(shared, index, &mut sandbox, &job) {
+                sandboxes.drop(job.kind);
+                match judge_once(shared, index, &mut sandboxes, &job) {
                     Ok(verdict) => verdict,
-                    Err(fault) if sandbox.is_none() => {
+                    Err(fault) if !sandboxes.stands(job.kind) => {
                         let _ = events.send(Event::Failed(anyhow::anyhow!("no sandbox: {fault}")));
                         return;
                     }
                     Err(fault) => {
-                        sandbox = None;
+                        sandboxes.drop(job.kind);
                         judge::bare(Status::IE, None, 0, Some(fault.to_string()))
                     }
                 }
@@ -78,16 +79,8 @@ pub fn work(shared: &Shared, index: usize, events: &Sender<Event>) {
     }
 }
 
-fn judge_once(
-    shared: &Shared,
-    index: usize,
-    sandbox: &mut Option<Container>,
-    job: &Job,
-) -> Result<Verdict, Fault> {
-    let place: &mut dyn Sandbox = match sandbox {
-        Some(sandbox) => sandbox,
-        None => sandbox.insert(Container::start(&shared.host, index)?),
-    };
+fn judge_once(shared: &Shared, index: usize, sandboxes: &mut Standing, job: &Job) -> Result<Verdict, Fault> {
+    let sandbox = sandboxes.get(&shared.kinds, job.kind, index)?;
     let language = shared
         .tools
         .languages
@@ -96,7 +89,7 @@ fn judge_once(
     let mut judge = Judge {
         tools: &shared.tools,
         policy: &shared.policy,
-        sandbox: place,
+        sandbox,
         language,
         problem: &job.problem,
         source: &job.source,

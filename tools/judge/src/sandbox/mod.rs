@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod kinds;
 pub mod wire;
 
 use wire::{Outcome, Run, Server};
