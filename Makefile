@@ -33,6 +33,7 @@ build: setup ## build every tool, optimised
 	$(CARGO) build --release --locked --workspace --bins
 
 include pipelines/transfer.mk
+include pipelines/parity.mk
 
 smoke: build ## the main job in miniature, under a minute
 	$(MAKE) --no-print-directory smoke-run

@@ -14,6 +14,8 @@ pub enum Scaling {
     None,
     /// Every position divided by `factor` (Chen et al. 2023).
     Linear { factor: f64 },
+    /// Dynamic NTK: sets in beyond the longest position, which no caller here goes; as trained up to there.
+    Dynamic { factor: f64 },
     /// Llama 3.1: low frequencies divided by `factor`, high ones kept, a ramp between.
     Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_max_position: f64 },
 }
@@ -64,7 +66,7 @@ impl Table {
 
 fn scale(frequency: f64, scaling: Scaling) -> f64 {
     match scaling {
-        Scaling::None => frequency,
+        Scaling::None | Scaling::Dynamic { .. } => frequency,
         Scaling::Linear { factor } => frequency / factor,
         Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position } => {
             let wavelength = 2.0 * std::f64::consts::PI / frequency;

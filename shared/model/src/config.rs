@@ -262,6 +262,7 @@ fn scaling_to_json(scaling: Scaling) -> Value {
     match scaling {
         Scaling::None => Value::Null,
         Scaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
+        Scaling::Dynamic { factor } => json!({"rope_type": "dynamic", "factor": factor}),
         Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position } => json!({
             "rope_type": "llama3",
             "factor": factor,
@@ -360,6 +361,19 @@ impl Keys<'_> {
                 return Err(self.error(key, "true is not supported"));
             }
         }
+        // What would change the result where it has another value than the usual one.
+        for (key, usual) in
+            [("attention_dropout", 0.0), ("partial_rotary_factor", 1.0), ("pretraining_tp", 1.0)]
+        {
+            if let Some(x) = self.number(key)?.filter(|x| *x != usual) {
+                return Err(self.error(key, format!("{x} is not supported, only {usual}")));
+            }
+        }
+        if let Some(Value::Array(layers)) = self.get("layer_types")
+            && let Some(other) = layers.iter().find(|kind| kind.as_str() != Some("full_attention"))
+        {
+            return Err(self.error("layer_types", format!("{other} is not supported, only full_attention")));
+        }
         if let Some(act) = self.get("hidden_act").filter(|act| act.as_str() != Some("silu")) {
             return Err(self.error("hidden_act", format!("{act} is not supported, only \"silu\"")));
         }
@@ -393,6 +407,9 @@ impl Keys<'_> {
         }) else {
             return Ok((theta, Scaling::None));
         };
+        if let Some(x) = keys.number("partial_rotary_factor")?.filter(|x| *x != 1.0) {
+            return Err(self.error(key, format!("partial_rotary_factor {x} is not supported, only 1")));
+        }
         let kind = keys.get("rope_type").or_else(|| keys.get("type")).and_then(Value::as_str);
         let need = |name: &str| match keys.number(name)? {
             Some(x) if x > 0.0 => Ok(x),
@@ -401,6 +418,7 @@ impl Keys<'_> {
         let scaling = match kind {
             None | Some("default") => Scaling::None,
             Some("linear") => Scaling::Linear { factor: need("factor")? },
+            Some("dynamic") => Scaling::Dynamic { factor: need("factor")? },
             Some("llama3") => Scaling::Llama3 {
                 factor: need("factor")?,
                 low_freq_factor: need("low_freq_factor")?,
@@ -408,7 +426,7 @@ impl Keys<'_> {
                 original_max_position: need("original_max_position_embeddings")?,
             },
             Some(other) => {
-                let reason = format!("type {other:?} is not supported (linear and llama3 are)");
+                let reason = format!("type {other:?} is not supported (linear, dynamic and llama3 are)");
                 return Err(self.error(key, reason));
             }
         };

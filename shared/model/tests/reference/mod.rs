@@ -44,6 +44,16 @@ fn rotate(x: &mut [f64], dim: usize, position: usize, theta: f64) {
 /// Hidden states after each layer (index 0: embeddings; the last one normed) and logits, both a
 /// row a token, of one document.
 pub fn forward(c: &LlamaConfig, w: &Named, tokens: &[u32]) -> (Vec<Vec<Vec<f64>>>, Vec<Vec<f64>>) {
+    forward_masked(c, w, tokens, |t| t + 1)
+}
+
+/// As [`forward`], token `t` attending to the first `seen(t)` tokens: for the test that a missing mask is noticed.
+pub fn forward_masked(
+    c: &LlamaConfig,
+    w: &Named,
+    tokens: &[u32],
+    seen: impl Fn(usize) -> usize,
+) -> (Vec<Vec<Vec<f64>>>, Vec<Vec<f64>>) {
     let (h, d, eps) = (c.hidden_size, c.head_dim, f64::from(c.rms_norm_eps));
     let embedding = &w["model.embed_tokens.weight"];
     let mut x: Vec<Vec<f64>> = tokens.iter().map(|&t| embedding[t as usize * h..][..h].to_vec()).collect();
@@ -59,13 +69,16 @@ pub fn forward(c: &LlamaConfig, w: &Named, tokens: &[u32]) -> (Vec<Vec<Vec<f64>>
             y
         };
         let (mut keys, mut values): (Vec<Vec<f64>>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
-        for (t, x) in x.iter_mut().enumerate() {
-            let normed = norm(x, get("input_layernorm.weight"), eps);
-            let (mut q, mut k) = (project(&normed, "q"), project(&normed, "k"));
-            rotate(&mut q, d, t, c.rope_theta);
+        let normed: Vec<Vec<f64>> = x.iter().map(|x| norm(x, get("input_layernorm.weight"), eps)).collect();
+        for (t, normed) in normed.iter().enumerate() {
+            let mut k = project(normed, "k");
             rotate(&mut k, d, t, c.rope_theta);
             keys.push(k);
-            values.push(project(&normed, "v"));
+            values.push(project(normed, "v"));
+        }
+        for (t, x) in x.iter_mut().enumerate() {
+            let mut q = project(&normed[t], "q");
+            rotate(&mut q, d, t, c.rope_theta);
             let mut out = vec![0.0; c.num_attention_heads * d];
             for head in 0..c.num_attention_heads {
                 let g = head / (c.num_attention_heads / c.num_key_value_heads) * d;
@@ -73,7 +86,7 @@ pub fn forward(c: &LlamaConfig, w: &Named, tokens: &[u32]) -> (Vec<Vec<Vec<f64>>
                 let score = |k: &Vec<f64>| {
                     (q.iter().zip(&k[g..]).map(|(a, b)| a * b).sum::<f64>() / (d as f64).sqrt()).exp()
                 };
-                let scores: Vec<f64> = keys.iter().map(score).collect();
+                let scores: Vec<f64> = keys[..seen(t)].iter().map(score).collect();
                 let total: f64 = scores.iter().sum();
                 for (s, v) in scores.iter().zip(&values) {
                     for i in 0..d {
