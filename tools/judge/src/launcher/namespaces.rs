@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 
 use super::sys::{self, Step};
+use crate::protections::Protection;
 use crate::sandbox::wire::Setup;
 
 /// Folders of the host that are shown; links among them stay links.
@@ -49,14 +50,13 @@ pub fn enter_user() -> Result<(), String> {
 /// # Errors
 /// Which step failed and why.
 pub fn build(setup: &Setup, checkpoint: &[u8]) -> Result<(), String> {
-    sys::unshare(
-        libc::CLONE_NEWNS
-            | libc::CLONE_NEWNET
-            | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS
-            | libc::CLONE_NEWCGROUP,
-    )
-    .step(|| "creating namespaces".into())?;
+    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    for (protection, flag) in
+        [(Protection::NetworkNamespace, libc::CLONE_NEWNET), (Protection::IpcNamespace, libc::CLONE_NEWIPC)]
+    {
+        namespaces |= if setup.protections.has(protection) { flag } else { 0 };
+    }
+    sys::unshare(namespaces).step(|| "creating namespaces".into())?;
     // SAFETY: the name is a buffer of the given length.
     sys::check(unsafe { libc::sethostname(c"judge".as_ptr(), 5) }).step(|| "naming the host".into())?;
     sys::mount("", "/", "", libc::MS_REC | libc::MS_PRIVATE, "").step(|| "making mounts private".into())?;
@@ -75,8 +75,8 @@ pub fn build(setup: &Setup, checkpoint: &[u8]) -> Result<(), String> {
         make_dir(&format!("/new/{dir}"), 0o755)?;
     }
     system()?;
-    etc()?;
-    devices()?;
+    etc(setup.protections.has(Protection::OwnEtc))?;
+    devices(setup.protections.has(Protection::FixedDevices))?;
     for (path, place) in &setup.mounts {
         show(path, place)?;
     }
@@ -122,7 +122,10 @@ fn system() -> Result<(), String> {
     Ok(())
 }
 
-fn etc() -> Result<(), String> {
+fn etc(own: bool) -> Result<(), String> {
+    if !own {
+        return sys::bind("/old/etc", "/new/etc", false, false).step(|| "showing /etc".into());
+    }
     for (name, text) in [
         ("passwd", "root:x:0:0:root:/:/bin/sh\njudge:x:1000:1000:judge:/tmp:/bin/sh\n"),
         ("group", "root:x:0:\njudge:x:1000:\n"),
@@ -154,11 +157,12 @@ fn etc() -> Result<(), String> {
     Ok(())
 }
 
-fn devices() -> Result<(), String> {
+fn devices(fixed: bool) -> Result<(), String> {
     for name in DEVICES {
         let target = format!("/new/dev/{name}");
         fs::write(&target, "").step(|| format!("making /dev/{name}"))?;
-        sys::bind(&format!("/old/dev/{name}"), &target, true, true)
+        // A read-only mount lets a device be used, but not be given other times, which the next test could read.
+        sys::bind(&format!("/old/dev/{name}"), &target, !fixed, true)
             .step(|| format!("showing /dev/{name}"))?;
     }
     for (name, to) in [

@@ -10,6 +10,7 @@ use super::counters::{Counters, waited_us};
 use super::fork_server::Servers;
 use super::namespaces;
 use super::sys::{self, Step};
+use crate::protections::{Protection, Protections};
 use crate::sandbox::wire::{Exceeded, Kind, Outcome, Run, RunLimits};
 
 /// What stays the same from run to run.
@@ -18,6 +19,7 @@ pub struct Room {
     pub counters: Counters,
     pub filter: seccompiler::BpfProgram,
     pub processors: u64,
+    pub protections: Protections,
 }
 
 /// A finished run with its stdout and stderr.
@@ -38,19 +40,22 @@ const ENDED: i64 = 2;
 const FAILED: i64 = 3;
 
 /// `RLIMIT_*` with soft and hard limits.
-pub fn rlimits(limits: &RunLimits, own_uid: bool) -> [(u32, u64, u64); 8] {
+///
+/// A resource of `u32::MAX` is one that stays as it is.
+pub fn rlimits(limits: &RunLimits, own_uid: bool, protections: Protections) -> [(u32, u64, u64); 8] {
     let seconds = limits.cpu_us.div_ceil(1_000_000) + 1;
     // Where no second id could be mapped, the launcher, its interpreters and the namespace's first process count too.
     let processes = limits.processes + if own_uid { 0 } else { 12 };
+    let other = |resource| if protections.has(Protection::OtherLimits) { resource } else { u32::MAX };
     [
         (libc::RLIMIT_CPU, seconds, seconds + 1),
         (libc::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
         (libc::RLIMIT_NPROC, processes, processes),
         (libc::RLIMIT_STACK, limits.memory_bytes, limits.memory_bytes),
-        (libc::RLIMIT_CORE, 0, 0),
-        (libc::RLIMIT_NOFILE, 1024, 1024),
-        (libc::RLIMIT_MEMLOCK, 65_536, 65_536),
-        (libc::RLIMIT_MSGQUEUE, 0, 0),
+        (other(libc::RLIMIT_CORE), 0, 0),
+        (other(libc::RLIMIT_NOFILE), 1024, 1024),
+        (other(libc::RLIMIT_MEMLOCK), 65_536, 65_536),
+        (other(libc::RLIMIT_MSGQUEUE), 0, 0),
     ]
 }
 
@@ -107,9 +112,13 @@ impl Streams {
 /// # Errors
 /// When the sandbox fails; never for anything that the program does.
 pub fn run(room: &mut Room, servers: &mut Servers, run: &Run, stdin: &[u8]) -> Result<Finished, String> {
-    namespaces::fresh_tmp("/tmp", run.limits.file_bytes)?;
+    let protections = room.protections;
+    let run = &Run { limits: protections.limits(run.limits), ..run.clone() };
+    if protections.has(Protection::FreshTmp) {
+        namespaces::fresh_tmp("/tmp", run.limits.file_bytes)?;
+    }
     match run.kind {
-        Kind::Test => namespaces::writable("/box", false)?,
+        Kind::Test => namespaces::writable("/box", !protections.has(Protection::FixedBox))?,
         Kind::Compile => open_box(room)?,
         Kind::Prepare => namespaces::writable("/cache", true)?,
     }
@@ -134,8 +143,9 @@ fn contained(room: &mut Room, servers: &mut Servers, run: &Run, stdin: &[u8]) ->
     room.counters.start(run.limits.memory_bytes).step(|| "setting limits".into())?;
     let server = run.server.as_deref().filter(|name| servers.stands(name));
     let started = Instant::now();
+    let space = if room.protections.has(Protection::Processes) { libc::CLONE_NEWPID as u64 } else { 0 };
     // SAFETY: the launcher has one thread.
-    let forked = unsafe { sys::fork_into(libc::CLONE_NEWPID as u64) }.step(|| "forking".into())?;
+    let forked = unsafe { sys::fork_into(space) }.step(|| "forking".into())?;
     let Some((pid, pidfd)) = forked else { first(room, run, &streams, &status_end, server.is_none()) };
     drop(status_end);
     let Streams { stdin, out, program } = streams;
@@ -197,7 +207,7 @@ impl Watch<'_> {
             Some([READY, ..]) => {}
             other => return Err(failure(other)),
         }
-        let limits = rlimits(&self.limits, self.room.ids.is_some());
+        let limits = rlimits(&self.limits, self.room.ids.is_some(), self.room.protections);
         servers.start(name, pidfd, [stdin, &program[0], &program[1]], &limits)?;
         drop(program);
         let ended = self.wait_on(servers.socket(name)?)?;
@@ -367,7 +377,8 @@ fn first(room: &Room, run: &Run, streams: &Streams, status: &OwnedFd, direct: bo
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        if sys::mount("proc", "/proc", "proc", flags, "subset=pid").is_err() {
+        let own = room.protections.has(Protection::OwnProc);
+        if sys::mount("proc", "/proc", "proc", flags, if own { "subset=pid" } else { "" }).is_err() {
             fail(status, 1);
         }
         if !direct {
@@ -421,19 +432,33 @@ fn program(room: &Room, run: &Run, streams: &Streams) -> io::Result<()> {
         for (i, fd) in [&streams.stdin, &streams.program[0], &streams.program[1]].iter().enumerate() {
             sys::check(libc::dup2(fd.as_raw_fd(), i as i32))?;
         }
-        libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
+        if room.protections.has(Protection::ClosedDescriptors) {
+            libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
+        } else {
+            for fd in 3..64 {
+                libc::fcntl(fd, libc::F_SETFD, 0);
+            }
+        }
         sys::check(libc::chdir(c"/tmp".as_ptr()))?;
-        for (resource, soft, hard) in rlimits(&run.limits, room.ids.is_some()) {
+        for (resource, soft, hard) in rlimits(&run.limits, room.ids.is_some(), room.protections) {
+            if resource == u32::MAX {
+                continue;
+            }
             let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
             sys::check(libc::setrlimit(resource, &raw const limit))?;
         }
-        sys::drop_bounding_set();
-        if let (Some((uid, gid)), true) = (room.ids, run.kind != Kind::Prepare) {
+        let has = |protection| room.protections.has(protection);
+        if has(Protection::NoCapabilities) {
+            sys::drop_bounding_set();
+        }
+        if let (Some((uid, gid)), true) = (room.ids, run.kind != Kind::Prepare && has(Protection::OwnUser)) {
             sys::check(libc::setgroups(0, std::ptr::null()))?;
             sys::check(libc::setresgid(gid, gid, gid))?;
             sys::check(libc::setresuid(uid, uid, uid))?;
         }
-        sys::drop_capabilities()?;
+        if has(Protection::NoCapabilities) {
+            sys::drop_capabilities()?;
+        }
         sys::check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
     }
     seccompiler::apply_filter(&room.filter).map_err(io::Error::other)

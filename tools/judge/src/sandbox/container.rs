@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use super::cgroup::Group;
 use super::wire::{self, Reply, Request, Run, Server, Setup};
 use super::{Fault, Finished, Sandbox};
-use crate::launcher;
+use crate::{launcher, protections};
 
 /// Compiled by build.rs.
 const CHECKPOINT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/checkpoint.so"));
@@ -78,6 +78,7 @@ impl Container {
             cache: host.cache.clone(),
             ids,
             cgroup: group.as_ref().map(|g| g.files().clone()),
+            protections: protections::chosen(),
         };
         container.group = group;
         wire::send(&mut container.socket, &setup, &[CHECKPOINT]).map_err(fault("talking to the launcher"))?;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::protections::Protections;
+
 /// Bound on one blob, in bytes: whatever the other side says, memory stays bounded.
 const MAX_BLOB: u64 = 1 << 31;
 
@@ -19,6 +21,7 @@ pub struct Setup {
     /// Ids that programs run under inside; `None` where only one id could be mapped.
     pub ids: Option<(u32, u32)>,
     pub cgroup: Option<CgroupFiles>,
+    pub protections: Protections,
 }
 
 /// Counters of the worker's control group.

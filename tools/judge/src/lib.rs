@@ -1,0 +1,37 @@
+//! Judges programs and rollouts in sandboxes: the reward function of the suite.
+//!
+//! A library only so that `tests/weakened.rs` can be the same judge with a protection less.
+
+mod checker;
+mod cli;
+mod extract;
+mod filter;
+mod inventory;
+mod java;
+mod judge;
+mod launcher;
+mod problems;
+mod protections;
+mod record;
+mod sandbox;
+mod toolchain;
+mod verification;
+mod workers;
+
+use std::process::ExitCode;
+
+pub use protections::{Protection, Protections};
+
+/// The whole program: launcher or judge, by its own name.
+pub fn main(protections: Protections) -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| name == launcher::NAME) {
+        return launcher::main();
+    }
+    protections::choose(protections);
+    cognate_cli::main::<cli::Cli>(|cli| match cli.command {
+        Some(cli::Command::Languages { languages, names }) => {
+            inventory::show(&cli.common, languages.as_deref(), names)
+        }
+        None => filter::run(&cli.common, &cli.filter),
+    })
+}
