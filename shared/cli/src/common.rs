@@ -34,6 +34,9 @@ pub struct Common {
     /// Say more; repeat for still more.
     #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = HEADING)]
     pub verbose: u8,
+    /// Colours in help and errors; by itself only on a terminal, and never where NO_COLOR is set.
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true, help_heading = HEADING)]
+    color: clap::ColorChoice,
     /// Print the man page (roff) and exit.
     #[arg(long, global = true, help_heading = HEADING)]
     man: bool,
@@ -98,9 +101,9 @@ fn arguments(given: impl Iterator<Item = String>) -> Vec<String> {
     let mut given = given;
     while let Some(argument) = given.next() {
         match argument.as_str() {
-            "-j" | "--threads" => drop(given.next()),
+            "-j" | "--threads" | "--color" => drop(given.next()),
             "-q" | "--quiet" | "-v" | "--verbose" | "--json" => {}
-            a if a.starts_with("-j") || a.starts_with("--threads=") => {}
+            a if a.starts_with("-j") || a.starts_with("--threads=") || a.starts_with("--color=") => {}
             a => kept.push(without_folders(a)),
         }
     }
@@ -132,6 +135,9 @@ mod tests {
             "--out=/tmp/m/",
             "-q",
             "--threads=4",
+            "--color",
+            "never",
+            "--color=always",
             "--lr=1/2",
         ];
         let kept = arguments(given.iter().map(ToString::to_string));

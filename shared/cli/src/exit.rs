@@ -1,7 +1,7 @@
 //! Exit codes: 0 done, 1 failed, 2 usage, 3 data rejected. A closed pipe downstream is 0.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Marks an error as the input's fault: exit code 3.
@@ -66,8 +66,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let label = if colour { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
+    let label = if crate::color::on_stderr() { "\u{1b}[1;31merror\u{1b}[0m" } else { "error" };
     let _ = writeln!(io::stderr(), "{label}: {}", harmless(&message(error)));
     ExitCode::from(code_of(error))
 }

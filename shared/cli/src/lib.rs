@@ -1,6 +1,7 @@
 //! Command-line manners that every tool shares: parsing with presets, exit codes, broken pipes, signals, progress,
 //! man pages and completions. A tool's `main.rs` is one call of [`main`].
 
+mod color;
 mod common;
 mod config;
 mod exit;
@@ -41,8 +42,8 @@ pub fn main_with<C: CommandFactory + FromArgMatches>(
 ) -> ExitCode {
     cognate_output::remove_on_signals();
     exit::quiet_broken_pipe_panics();
-    let command = with_exit_codes(C::command());
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    let command = with_exit_codes(C::command()).color(color::chosen(&arguments));
     if let Some(code) = generate::requested(&command, &arguments) {
         return code;
     }

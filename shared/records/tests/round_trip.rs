@@ -184,6 +184,12 @@ fn provenance_chains_through_both_formats() {
     let tools: Vec<_> = p.steps.iter().map(|s| s.tool.as_str()).collect();
     assert_eq!(tools, ["one", "two", "three"]);
     assert_eq!(p.steps[2].inputs.iter().map(|i| i.from).collect::<Vec<_>>(), [Some(0), Some(1)]);
+
+    // A file written anew without a history must not stand beside the old one's.
+    let mut w = Writer::create(&third, WriterOptions::default()).unwrap();
+    w.write(&metric()).unwrap();
+    w.finish().unwrap();
+    assert!(Reader::<Metric>::open(&third).unwrap().provenance().is_none());
 }
 
 #[test]

@@ -11,7 +11,8 @@ use anyhow::anyhow;
 use cognate_cli::{Common, rejected, usage};
 use cognate_languages::Languages;
 use cognate_records::{
-    Error, Format, Line, LineWriter, Lines, Program, Reader, Record, Status, Verdict, detect_format,
+    Error, Format, Line, LineWriter, Lines, Program, Provenance, Reader, Record, Status, Verdict,
+    detect_format,
 };
 
 use crate::cli::Filter;
@@ -158,6 +159,9 @@ fn write_all(
         }
     }
     progress.finish();
+    if !follows {
+        Provenance::remove_beside(&filter.output)?;
+    }
     out.finish()?;
     if !follows {
         let mut provenance = common.provenance("cog-judge", env!("CARGO_PKG_VERSION"));

@@ -1,19 +1,17 @@
 //! `cog-mix tokenizer`: learns a byte-level BPE from programs under their statements.
 
-mod bpe;
-
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cognate_chat::{Chat, TokenizerRecipe, byte_alphabet};
 use cognate_cli::{Common, rejected};
 use rayon::prelude::*;
-use tokenizers::tokenizer::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::tokenizer::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Trainer};
 
 use crate::cli;
 use crate::corpus::{Corpus, Source, named};
 use crate::document::chat_error;
 use crate::format::comment;
-use bpe::learn;
 
 /// Words of code: a name with one character before it (`.map`, ` print`, `(x`), one digit, a run of punctuation with
 /// the line end and the indentation after it (`:` + newline + four blanks), a line end with its indentation, white
@@ -48,9 +46,7 @@ pub fn run(common: &Common, options: &cli::Tokenizer) -> anyhow::Result<()> {
     }
 
     let out = cognate_output::AtomicDir::create(&options.out)?;
-    let words = count_words(&recipe, &corpus, &sources, out.building())?;
-    let reserved: BTreeSet<String> = recipe.specials.iter().map(|s| s.0.clone()).collect();
-    recipe.merges = learn(&words, &byte_alphabet(), options.vocab - fixed, options.min_frequency, &reserved);
+    recipe.merges = learn(&recipe, &corpus, &sources, options, out.building())?;
     recipe.write(out.building()).map_err(chat_error)?;
 
     let mut provenance = common.provenance("cog-mix", env!("CARGO_PKG_VERSION"));
@@ -64,51 +60,48 @@ pub fn run(common: &Common, options: &cli::Tokenizer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How often each word occurs, in the byte alphabet, over each program under its statement: what a base model reads.
-fn count_words(
+/// Merges for `options.vocab` ids in all, learnt from each program under its statement: what a base model reads.
+///
+/// A word that spells a special token teaches nothing, so that no merge makes one and no text can yield it.
+fn learn(
     recipe: &TokenizerRecipe,
     corpus: &Corpus,
     sources: &[Source],
+    options: &cli::Tokenizer,
     directory: &std::path::Path,
-) -> anyhow::Result<BTreeMap<String, u64>> {
+) -> anyhow::Result<Vec<(String, String)>> {
     // The tokenizer itself cuts the words, so that learning and applying agree.
     recipe.write(directory).map_err(chat_error)?;
     let bare = tokenizers::Tokenizer::from_file(directory.join("tokenizer.json"))
         .map_err(|e| rejected(anyhow::anyhow!("--words: {e}")))?;
     let cutter = bare.get_pre_tokenizer().ok_or_else(|| anyhow::anyhow!("the recipe has words"))?;
-    let cut = |text: &str, counts: &mut BTreeMap<String, u64>| -> anyhow::Result<()> {
+    let cut = |text: &str| -> tokenizers::Result<Vec<String>> {
         let mut string = PreTokenizedString::from(text);
-        cutter.pre_tokenize(&mut string).map_err(|e| anyhow::anyhow!("cutting words: {e}"))?;
-        for (word, _, _) in string.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-            match counts.get_mut(word) {
-                Some(count) => *count += 1,
-                None => drop(counts.insert(word.to_owned(), 1)),
-            }
-        }
-        Ok(())
+        cutter.pre_tokenize(&mut string)?;
+        let words = string.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+        let taught = |word: &str| !recipe.specials.iter().any(|s| word.contains(&s.0));
+        Ok(words.into_iter().map(|(word, _, _)| word.to_owned()).filter(|word| taught(word)).collect())
     };
-    sources
-        .par_chunks(256)
-        .map(|chunk| {
-            let mut counts = BTreeMap::new();
-            for source in chunk {
-                let (Some(language), Some(statement)) =
-                    (corpus.languages.get(&source.language), corpus.problems.get(&source.problem))
-                else {
-                    continue;
-                };
-                cut(&language.display, &mut counts)?;
-                cut(&format!("{}\n", comment(&statement.text, language)), &mut counts)?;
-                cut(source.text.trim_end(), &mut counts)?;
-            }
-            Ok(counts)
-        })
-        .try_reduce(BTreeMap::new, |mut all, counts| {
-            for (word, count) in counts {
-                *all.entry(word).or_default() += count;
-            }
-            Ok(all)
-        })
+    let texts = sources.iter().filter_map(|source| {
+        let language = corpus.languages.get(&source.language)?;
+        let statement = corpus.problems.get(&source.problem)?;
+        let above = format!("{}\n", comment(&statement.text, language));
+        Some([language.display.clone(), above, source.text.trim_end().to_owned()])
+    });
+    let alphabet = byte_alphabet();
+    let mut trainer = BpeTrainer::builder()
+        .vocab_size(options.vocab - recipe.vocabulary().len() + alphabet.len())
+        .min_frequency(options.min_frequency)
+        .initial_alphabet(alphabet.into_iter().collect())
+        .show_progress(false)
+        .build();
+    let failed = |e: tokenizers::Error| anyhow::anyhow!("learning merges: {e}");
+    trainer.feed(texts.flatten(), cut).map_err(failed)?;
+    let mut model = BPE::default();
+    trainer.train(&mut model).map_err(failed)?;
+    // The model shows its merges, in their order, only as JSON.
+    let mut shown = serde_json::to_value(&model)?;
+    Ok(serde_json::from_value(shown["merges"].take())?)
 }
 
 fn report(common: &Common, chat: &Chat, asked: usize, sources: &[Source]) -> anyhow::Result<()> {
