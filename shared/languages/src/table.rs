@@ -46,6 +46,10 @@ pub struct Language {
     pub npm: Vec<String>,
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    #[serde(default = "one")]
+    pub cpu_factor: f64,
+    #[serde(default = "one")]
+    pub memory_factor: f64,
     #[serde(default)]
     pub startup_ms: u64,
     #[serde(default)]
@@ -66,6 +70,10 @@ pub struct Language {
     compiled_spellings: OnceLock<Vec<Regex>>,
     #[serde(skip)]
     compiled_syntax: OnceLock<Vec<(f64, Regex)>>,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn compile_spellings(spellings: &[String]) -> Result<Vec<Regex>, regex::Error> {
@@ -201,6 +209,12 @@ impl Language {
         if language.fork_server.is_some() && (language.compile.is_some() || source.contains('{')) {
             return Err("`fork_server` needs an interpreter and a fixed `source` name".into());
         }
+        for (key, factor) in [("cpu_factor", language.cpu_factor), ("memory_factor", language.memory_factor)]
+        {
+            if !(factor > 0.0 && factor <= 1000.0) {
+                return Err(format!("`{key}` must be above 0 and at most 1000, not {factor}"));
+            }
+        }
         if !trusted {
             compile_spellings(&language.spellings).map_err(|e| e.to_string())?;
             compile_syntax(&language.syntax).map_err(|e| e.to_string())?;
@@ -294,6 +308,7 @@ mod tests {
             ("[python]\nspelings = []\n", "unknown field"),
             ("[python]\nspellings = [\"(\"]\n", "unclosed group"),
             ("[python]\nsource = \"../main.py\"\n", "plain file name"),
+            ("[python]\ncpu_factor = 0.0\n", "above 0"),
             ("python = 1\n", "not a table"),
         ] {
             std::fs::write(&path, text).unwrap();

@@ -60,8 +60,19 @@ fn limits() -> Field {
 fn checker() -> Field {
     of(
         "checker",
-        record(vec![text("kind"), f64("absolute"), f64("relative"), text("language"), text("source")]),
+        record(vec![
+            text("kind"),
+            f64("absolute"),
+            f64("relative"),
+            text("language"),
+            text("source"),
+            files("files"),
+        ]),
     )
+}
+
+fn files(name: &str) -> Field {
+    list(name, record(vec![text("name"), text("content")]))
 }
 
 fn origin() -> Field {
@@ -75,6 +86,7 @@ fn messages() -> Field {
 fn verdict() -> Field {
     let test = record(vec![
         text("status"),
+        f64("score"),
         of("exit", DataType::Int32),
         of("signal", DataType::Int32),
         text("stdout"),
@@ -91,6 +103,8 @@ fn verdict() -> Field {
     let fields = vec![
         text("status"),
         f32("reward"),
+        f64("score"),
+        text("failure"),
         u32("passed"),
         u32("run"),
         u32("total"),
@@ -110,6 +124,9 @@ fn test() -> DataType {
         text("input"),
         text("output"),
         text("code"),
+        text("file"),
+        files("files"),
+        files("outputs"),
         text("language"),
         text("visibility"),
         text("group"),
@@ -160,6 +177,7 @@ record!(
         limits(),
         checker(),
         list("tests", test()),
+        list("groups", record(vec![text("name"), f64("points")])),
         list("tags", DataType::Utf8),
         origin(),
     ]

@@ -26,6 +26,9 @@ pub struct Problem {
     /// Ordered by size, smallest input first.
     #[serde(default)]
     pub tests: Vec<Test>,
+    /// Subtasks with points; without them there is no score.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ScoreGroup>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,8 +80,29 @@ pub enum Checker {
     UnorderedLines,
     /// The same tokens in any order.
     UnorderedTokens,
-    /// A program with testlib-style arguments (input, output, answer) and exit codes (0 accepted, 1 wrong answer).
-    Program { language: String, source: String },
+    /// A program with testlib's arguments (input, output, answer) and exit codes; for an interactive test, the
+    /// interactor.
+    Program {
+        language: String,
+        source: String,
+        /// Placed beside the source: headers.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<TestFile>,
+    },
+}
+
+/// A file by name and contents. The name is plain: no folder, no leading dot.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TestFile {
+    pub name: String,
+    pub content: String,
+}
+
+/// A subtask: its points are won by all of its tests or not at all; a checker's partial scores scale them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScoreGroup {
+    pub name: String,
+    pub points: f64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,22 +113,31 @@ pub enum Visibility {
     Hidden,
 }
 
-/// One test. Exactly one of stdin→stdout and assertion code.
+/// One test; which fields it has, its kind decides.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Test {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     #[serde(default)]
     pub kind: TestKind,
-    /// stdin (`stdio`).
+    /// stdin (`stdio`, `files`); the interactor's input file (`interactive`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
-    /// Expected stdout (`stdio`).
+    /// Expected stdout (`stdio`; `files` where stdout counts too); the interactor's answer file (`interactive`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     /// Code appended to the program (`assert`); the program passes by exit status 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// Name of a file for `code`, which is then run in the program's place and finds the program beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Put into the working folder before the run (`files`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<TestFile>,
+    /// What the program must leave in the working folder (`files`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<TestFile>,
     /// The one language that this test is for (`assert`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
@@ -128,6 +161,8 @@ pub enum TestKind {
     #[default]
     Stdio,
     Assert,
+    Files,
+    Interactive,
 }
 
 /// Where a record came from.
@@ -370,6 +405,12 @@ pub struct Verdict {
     /// 1 for AC, else 0, unless the judge was asked for another reward; absent for IE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<f32>,
+    /// Points won, where the problem has groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// What kind of failure it is; absent for AC and IE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     pub passed: u32,
     /// Tests that were run.
     pub run: u32,
@@ -392,9 +433,22 @@ pub struct Verdict {
     pub measured: Option<Measured>,
 }
 
+/// Why a program is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// Some answer is wrong, or there is none.
+    Correctness,
+    /// Every test that ended within its limits is right; time or memory ran out in others.
+    Optimisation,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TestVerdict {
     pub status: Status,
+    /// Share of the test that a checker gave, in [0, 1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
     /// Exit status, if the program exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,

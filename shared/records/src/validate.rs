@@ -1,8 +1,8 @@
 //! What a type system cannot say about each record.
 
 use crate::types::{
-    Conversation, Embedding, Group, Metric, Packed, Problem, Program, Prompt, Rollout, StepEnd, Test,
-    TestKind, Verdict, VerdictRecord,
+    Checker, Conversation, Embedding, Group, Metric, Packed, Problem, Program, Prompt, Rollout, StepEnd,
+    Test, TestKind, Verdict, VerdictRecord,
 };
 
 pub(crate) trait Validate {
@@ -22,15 +22,49 @@ fn check_test(test: &Test, index: usize) -> Result<(), String> {
         Some(id) => format!("test {id:?}"),
         None => format!("test {index}"),
     };
+    let missing = |field: &str| format!("{}: field {field} is missing", at());
+    let stray = |field: &str| format!("{}: a test of this kind has no field {field}", at());
+    let is = |kind| test.kind == kind;
+    ensure(test.code.is_some() == is(TestKind::Assert), || {
+        if is(TestKind::Assert) { missing("code") } else { stray("code") }
+    })?;
+    ensure(is(TestKind::Assert) || test.file.is_none(), || stray("file"))?;
+    ensure(is(TestKind::Files) || test.files.is_empty(), || stray("files"))?;
+    ensure(is(TestKind::Files) || test.outputs.is_empty(), || stray("outputs"))?;
     match test.kind {
-        TestKind::Stdio => {
-            ensure(test.code.is_none(), || format!("{}: a stdio test has no field code", at()))?;
-            ensure(test.output.is_some(), || format!("{}: field output is missing", at()))
+        TestKind::Stdio => ensure(test.output.is_some(), || missing("output"))?,
+        TestKind::Assert => ensure(test.output.is_none(), || stray("output"))?,
+        TestKind::Files => {
+            ensure(test.output.is_some() || !test.outputs.is_empty(), || missing("outputs"))?;
         }
-        TestKind::Assert => {
-            ensure(test.code.is_some(), || format!("{}: field code is missing", at()))?;
-            ensure(test.output.is_none(), || format!("{}: an assert test has no field output", at()))
+        TestKind::Interactive => {}
+    }
+    let names = test.files.iter().chain(&test.outputs).map(|f| &f.name).chain(&test.file);
+    names.clone().try_for_each(|name| plain(name).map_err(|reason| format!("{}: {reason}", at())))?;
+    match &test.checker {
+        Some(checker) => check_checker(checker).map_err(|reason| format!("{}: {reason}", at())),
+        None => Ok(()),
+    }
+}
+
+/// A name that cannot leave its folder.
+fn plain(name: &str) -> Result<(), String> {
+    let good = !name.is_empty() && name.len() <= 255 && !name.starts_with('.') && !name.contains(['/', '\0']);
+    ensure(good, || format!("{name:?} is not a plain file name"))
+}
+
+fn check_checker(checker: &Checker) -> Result<(), String> {
+    match checker {
+        Checker::Float { absolute, relative } => {
+            ensure([absolute, relative].iter().all(|x| **x >= 0.0), || {
+                "checker: a tolerance is negative".into()
+            })
         }
+        Checker::Program { language, files, .. } => {
+            named(language, "checker.language")?;
+            files.iter().try_for_each(|f| plain(&f.name))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -39,6 +73,20 @@ impl Validate for Problem {
         named(&self.id, "id")?;
         for (i, test) in self.tests.iter().enumerate() {
             check_test(test, i)?;
+            let own = test.checker.as_ref().or(self.checker.as_ref());
+            ensure(
+                test.kind != TestKind::Interactive || matches!(own, Some(Checker::Program { .. })),
+                || format!("test {i}: an interactive test needs a checker of kind program"),
+            )?;
+        }
+        self.checker.as_ref().map_or(Ok(()), check_checker)?;
+        let mut names = std::collections::BTreeSet::new();
+        for group in &self.groups {
+            named(&group.name, "groups[].name")?;
+            ensure(group.points.is_finite() && group.points >= 0.0, || {
+                format!("group {:?}: points must be a number from 0", group.name)
+            })?;
+            ensure(names.insert(&group.name), || format!("group {:?} appears twice", group.name))?;
         }
         Ok(())
     }

@@ -2,10 +2,23 @@
 
 use std::collections::HashMap;
 
-use cognate_records::Checker;
+use cognate_records::{Checker, Status};
 
-/// True when `output` is right. `Checker::Program` is refused when tests are read, and is never right here.
-pub fn accepts(checker: &Checker, output: &[u8], expected: &[u8]) -> bool {
+/// AC or WA; with `presentation`, PE where only white space is wrong.
+pub fn grade(checker: &Checker, output: &[u8], expected: &[u8], presentation: bool) -> Status {
+    if accepts(checker, output, expected) {
+        return Status::AC;
+    }
+    let form = match checker {
+        Checker::Exact | Checker::Lines => Some(Checker::Tokens),
+        Checker::UnorderedLines => Some(Checker::UnorderedTokens),
+        _ => None,
+    };
+    if presentation && form.is_some_and(|c| accepts(&c, output, expected)) { Status::PE } else { Status::WA }
+}
+
+/// True when `output` is right. A checker program is not asked here, and accepts nothing.
+fn accepts(checker: &Checker, output: &[u8], expected: &[u8]) -> bool {
     match checker {
         Checker::Exact => output == expected,
         Checker::Lines => lines(output).eq(lines(expected)),
@@ -45,6 +58,7 @@ fn pairs(output: &[u8], expected: &[u8], same: impl Fn(&[u8], &[u8]) -> bool) ->
 
 /// Equal bytes, or two finite numbers within the absolute or the relative tolerance of the expected one.
 fn close(output: &[u8], expected: &[u8], absolute: f64, relative: f64) -> bool {
+    // Rust reads decimal notation, and `inf` and `nan`, which are no numbers here.
     let number = |t: &[u8]| std::str::from_utf8(t).ok()?.parse::<f64>().ok().filter(|x| x.is_finite());
     output == expected
         || matches!((number(output), number(expected)), (Some(x), Some(y))
@@ -84,6 +98,18 @@ mod tests {
             (float.clone(), "0.34", "0.33", false),
             (float.clone(), "nan", "1", false),
             (float.clone(), "inf", "1", false),
+            (float.clone(), "inf", "inf", true),
+            (float.clone(), "-inf", "inf", false),
+            (float.clone(), "0x10", "16", false),
+            (float.clone(), "1,5", "1.5", false),
+            (float.clone(), "+.5", "0.50", true),
+            (float.clone(), "5.", "05", true),
+            (float.clone(), "1000000.9", "1000000", true),
+            (float.clone(), "1000001.1", "1000000", false),
+            (float.clone(), "-0.0000009", "0", true),
+            (Checker::Float { absolute: 0.0, relative: 0.0 }, "1.0", "1", true),
+            (Checker::Float { absolute: 0.0, relative: 0.5 }, "1.4", "1", true),
+            (Checker::Float { absolute: 0.0, relative: 0.5 }, "1.4", "-1", false),
             (float, "1 2", "1", false),
             (Checker::UnorderedLines, "b\na\n", "a\nb\n", true),
             (Checker::UnorderedLines, "a\na\n", "a\nb\n", false),
@@ -95,6 +121,24 @@ mod tests {
                 right,
                 "{checker:?} {output:?}"
             );
+        }
+    }
+
+    #[test]
+    fn presentation_is_told_from_content_only_when_asked() {
+        use Status::{AC, PE, WA};
+        for (checker, output, expected, status) in [
+            (Checker::Exact, "1 2\n", "1 2\n", AC),
+            (Checker::Exact, "1 2", "1 2\n", PE),
+            (Checker::Lines, "1\n2\n", "1 2\n", PE),
+            (Checker::Exact, "yes", "YES", WA),
+            (Checker::TokensIgnoreCase, "no", "YES", WA),
+            (Checker::Tokens, "1 2 3", "1 2", WA),
+            (Checker::UnorderedLines, "b c\na", "a\nb\nc", PE),
+        ] {
+            let of = |asked| grade(&checker, output.as_bytes(), expected.as_bytes(), asked);
+            assert_eq!(of(true), status, "{checker:?} {output:?}");
+            assert_eq!(of(false), if status == PE { WA } else { status }, "{checker:?} {output:?}");
         }
     }
 

@@ -64,6 +64,10 @@ pub struct Filter {
     /// Count only this share of each problem's tests, those with the smallest inputs (at least one).
     #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
     pub coverage: f64,
+    /// Tell wrong form (PE) from wrong content (WA): the right tokens with wrong white space, or a checker program's
+    /// exit code 2.
+    #[arg(long)]
+    pub presentation: bool,
     /// Tell which language each program is in by its own syntax, in `verdict.detected_language`.
     #[arg(long)]
     pub drift: bool,

@@ -15,12 +15,14 @@ use cognate_records::{
     detect_format,
 };
 
+use crate::alone::Gate;
 use crate::cli::Filter;
 use crate::extract::{self, Rule};
 use crate::judge::{self, Policy};
-use crate::problems::Problems;
+use crate::problems::{Problems, checker_languages};
 use crate::record::{self, Work};
 use crate::sandbox::kinds::Kinds;
+use crate::sheet;
 use crate::toolchain::Toolchains;
 use crate::workers::{self, Job, Shared};
 
@@ -52,7 +54,7 @@ pub fn run(common: &Common, filter: &Filter) -> anyhow::Result<()> {
         return Err(usage("verdicts are written as JSONL; name the output .jsonl"));
     }
     let languages = Languages::load(filter.languages.as_deref()).map_err(rejected)?;
-    let problems = Problems::open(&filter.tests)?;
+    let problems = Problems::open(&filter.tests, &languages)?;
     let tools = Toolchains::new(languages, !filter.no_fork_server);
     let threads = common.threads();
     let (jobs, queue) = mpsc::sync_channel(threads * 2);
@@ -62,12 +64,14 @@ pub fn run(common: &Common, filter: &Filter) -> anyhow::Result<()> {
         tools,
         policy: Policy {
             first_failure: filter.first_failure,
+            presentation: filter.presentation,
             excerpts: filter.excerpts,
             measured: filter.measured,
             drift: filter.drift,
             coverage: filter.coverage,
             defaults: filter.limits.limits(),
         },
+        gate: Gate::default(),
         queue: Mutex::new(queue),
         stop: AtomicBool::new(false),
         said: Mutex::default(),
@@ -357,7 +361,7 @@ impl Intake {
                 let answer = crate::verification::answer(&text);
                 let right = answer == Some(label);
                 let status = if right { Status::AC } else { Status::WA };
-                let mut verdict = judge::bare(status, Some(if right { 1.0 } else { 0.0 }), 1, None);
+                let mut verdict = sheet::bare(status, Some(if right { 1.0 } else { 0.0 }), 1, None);
                 (verdict.run, verdict.passed) = (1, u32::from(right));
                 verdict.extraction =
                     Some(if answer.is_some() { Rule::Whole } else { Rule::None }.name().into());
@@ -381,16 +385,20 @@ impl Intake {
         }
         if rule == Some(Rule::None) {
             let message = Some("no program in the answer".to_owned());
-            let mut verdict = judge::bare(Status::CE, Some(0.0), tests.len() as u32, message);
+            let mut verdict = sheet::bare(Status::CE, Some(0.0), tests.len() as u32, message);
             verdict.extraction = Some(Rule::None.name().into());
             return self.pass(record::with_verdict(line.text(), &verdict), Some(Status::CE));
         }
-        self.shared.tools.usable(&language).map_err(|reason| {
-            line.error(format!("{} cannot be judged on this machine: {reason}", language.display))
-        })?;
-        let kind = self.shared.kinds.of(&language).map_err(|reason| {
-            line.error(format!("{} cannot be judged on this machine: {reason}", language.display))
-        })?;
+        let checkers = checker_languages(&problem).filter_map(|n| self.shared.tools.languages.by_spelling(n));
+        let here = |needed: &cognate_languages::Language| {
+            self.shared.tools.usable(needed).and_then(|()| self.shared.kinds.of(needed)).map_err(|reason| {
+                line.error(format!("{} cannot be judged on this machine: {reason}", needed.display))
+            })
+        };
+        let kind = here(&language)?;
+        for needed in checkers {
+            here(needed)?;
+        }
         self.desk.enter();
         let waiting = Waiting { at: self.next, text: line.text().to_owned(), rule };
         self.next += 1;

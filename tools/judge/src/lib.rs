@@ -2,18 +2,25 @@
 //!
 //! A library only so that `tests/weakened.rs` can be the same judge with a protection less.
 
+mod alone;
+mod assertions;
+mod build;
 mod checker;
 mod cli;
 mod extract;
 mod filter;
+mod helper;
+mod interactive;
 mod inventory;
 mod java;
 mod judge;
 mod launcher;
+mod limits;
 mod problems;
 mod protections;
 mod record;
 mod sandbox;
+mod sheet;
 mod toolchain;
 mod verification;
 mod workers;

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use cognate_languages::Languages;
 use cognate_records::{Checker, Error, Format, Lines, Problem, Reader, Result, detect_format};
 
 /// Problems kept in memory.
@@ -30,13 +31,13 @@ pub struct Problems {
     kept: Mutex<Kept>,
 }
 
-/// What the judge of today cannot do must be said before any program runs.
-fn check(problem: &Problem) -> std::result::Result<(), String> {
-    let program = |c: &Option<Checker>| matches!(c, Some(Checker::Program { .. }));
-    if program(&problem.checker) || problem.tests.iter().any(|t| program(&t.checker)) {
-        return Err(format!("problem {:?}: checker programs are not supported yet", problem.id));
-    }
-    Ok(())
+/// Languages of the problem's checker programs.
+pub fn checker_languages(problem: &Problem) -> impl Iterator<Item = &str> {
+    let checkers = problem.tests.iter().map(|t| t.checker.as_ref()).chain([problem.checker.as_ref()]);
+    checkers.filter_map(|checker| match checker {
+        Some(Checker::Program { language, .. }) => Some(language.as_str()),
+        _ => None,
+    })
 }
 
 impl Problems {
@@ -45,19 +46,19 @@ impl Problems {
     ///
     /// # Errors
     /// With `file:line` at the first bad problem; two problems with one id are bad.
-    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+    pub fn open(paths: &[PathBuf], languages: &Languages) -> Result<Self> {
         let mut problems = Self { files: Vec::new(), places: HashMap::new(), kept: Mutex::default() };
         for path in paths {
             if detect_format(path)? == Format::Parquet {
-                problems.spool(path)?;
+                problems.spool(path, languages)?;
             } else {
-                problems.index(path)?;
+                problems.index(path, languages)?;
             }
         }
         Ok(problems)
     }
 
-    fn index(&mut self, path: &Path) -> Result<()> {
+    fn index(&mut self, path: &Path, languages: &Languages) -> Result<()> {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         if !file.metadata().map_err(|e| Error::io(path, e))?.is_file() {
             return Err(Error::data(
@@ -79,7 +80,7 @@ impl Problems {
             if !bytes.iter().all(u8::is_ascii_whitespace) {
                 let problem = decode(path, line, &bytes)?;
                 let place = Place { file: number, offset, length: read as u32, line };
-                self.insert(path, line, problem, place)?;
+                self.insert(path, line, problem, place, languages)?;
             }
             offset += read as u64;
         }
@@ -87,16 +88,26 @@ impl Problems {
         Ok(())
     }
 
-    fn insert(&mut self, path: &Path, line: u32, problem: Problem, place: Place) -> Result<()> {
+    fn insert(
+        &mut self,
+        path: &Path,
+        line: u32,
+        problem: Problem,
+        place: Place,
+        languages: &Languages,
+    ) -> Result<()> {
         let at = || format!("{}:{line}", path.display());
-        check(&problem).map_err(|reason| Error::data(at(), reason))?;
+        if let Some(name) = checker_languages(&problem).find(|name| languages.by_spelling(name).is_none()) {
+            let reason = format!("problem {:?}: unknown language {name:?} of a checker", problem.id);
+            return Err(Error::data(at(), reason));
+        }
         match self.places.insert(problem.id.clone(), place) {
             None => Ok(()),
             Some(_) => Err(Error::data(at(), format!("problem {:?} appears twice", problem.id))),
         }
     }
 
-    fn spool(&mut self, path: &Path) -> Result<()> {
+    fn spool(&mut self, path: &Path, languages: &Languages) -> Result<()> {
         let mut file = unnamed().map_err(|e| Error::io(path, e))?;
         let number = self.files.len() as u32;
         for (row, problem) in Reader::<Problem>::open(path)?.enumerate() {
@@ -112,6 +123,7 @@ impl Problems {
                 line,
                 problem,
                 Place { file: number, offset, length: text.len() as u32, line },
+                languages,
             )?;
         }
         self.files.push((path.to_path_buf(), file));

@@ -137,6 +137,8 @@ mod tests {
         let verdict = Verdict {
             status: Status::AC,
             reward: Some(1.0),
+            score: None,
+            failure: None,
             passed: 1,
             run: 1,
             total: 1,

@@ -50,8 +50,8 @@ fn bad_tests_are_refused_before_anything_runs() {
         (good.to_string().replace("problem/1", "problem/2"), "problems.jsonl:1: schema \"problem/2\" is not supported"),
         (good.to_string()[..60].to_owned(), "problems.jsonl:1: truncated record"),
         (
-            json!({"id": "p", "statement": "", "checker": {"kind": "program", "language": "c", "source": ""}, "tests": []}).to_string(),
-            "problems.jsonl:1: problem \"p\": checker programs are not supported yet",
+            json!({"id": "p", "statement": "", "checker": {"kind": "program", "language": "kobol", "source": ""}, "tests": []}).to_string(),
+            "problems.jsonl:1: problem \"p\": unknown language \"kobol\" of a checker",
         ),
     ] {
         let said = refused(&problems, "", &[]);

@@ -106,6 +106,7 @@ fn problem_of(
         limits: (limits != Limits::default()).then_some(limits),
         checker: fields.checker.clone(),
         tests,
+        groups: Vec::new(),
         tags,
         origin: origin(map, scope, [fields.licence.as_ref(), fields.url.as_ref(), None])?,
         extra: scope.keep(&fields.keep).into_iter().collect(),

@@ -162,6 +162,8 @@ mod tests {
         let verdict = |status| cognate_records::Verdict {
             status,
             reward: None,
+            score: None,
+            failure: None,
             passed: 0,
             run: 0,
             total: 0,

@@ -4,6 +4,7 @@
 //! It is this same binary under another name; its stdin is the socket to the judge.
 
 mod counters;
+mod folder;
 mod fork_server;
 mod namespaces;
 mod run;
@@ -16,7 +17,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use crate::protections::Protection;
-use crate::sandbox::wire::{self, Kind, Reply, Request, Run, RunLimits, Server, Setup};
+use crate::sandbox::descriptors;
+use crate::sandbox::wire::{self, Exceeded, Kind, Reply, Request, Run, RunLimits, Server, Setup};
 use counters::Counters;
 use fork_server::Servers;
 use run::Room;
@@ -49,7 +51,13 @@ fn serve(mut socket: &UnixStream) -> Result<(), String> {
     loop {
         // The end of the stream is the judge's end, and ours.
         let Ok((request, blobs)) = wire::receive::<Request>(&mut socket) else { return Ok(()) };
-        let (reply, out) = match launcher.handle(request, &blobs) {
+        let ends = match &request {
+            Request::RunWith { joined: true, .. } => {
+                Some(descriptors::receive(socket).step(|| "receiving pipes".into())?)
+            }
+            _ => None,
+        };
+        let (reply, out) = match launcher.handle(request, &blobs, ends) {
             Ok(answer) => answer,
             Err(reason) => (Reply::Fault(reason), Vec::new()),
         };
@@ -95,7 +103,12 @@ impl Launcher {
         Ok(Self { room, servers: Servers::default(), host_proc })
     }
 
-    fn handle(&mut self, request: Request, blobs: &[Vec<u8>]) -> Result<(Reply, Vec<Vec<u8>>), String> {
+    fn handle(
+        &mut self,
+        request: Request,
+        blobs: &[Vec<u8>],
+        ends: Option<[OwnedFd; 2]>,
+    ) -> Result<(Reply, Vec<Vec<u8>>), String> {
         match request {
             Request::Place { names, server } => {
                 if let Some(spec) = server.as_ref().filter(|s| self.servers.wants(s))
@@ -112,6 +125,21 @@ impl Launcher {
                 let stdin = blobs.first().map_or(&[][..], Vec::as_slice);
                 let (outcome, stdout, stderr) = run::run(&mut self.room, &mut self.servers, &spec, stdin)?;
                 Ok((Reply::Ran(outcome), vec![stdout, stderr]))
+            }
+            Request::RunWith { run: spec, files, fetch, .. } => {
+                let (stdin, contents) = blobs.split_first().ok_or("no stdin came")?;
+                let files: Vec<_> = files.into_iter().zip(contents.iter().map(Vec::as_slice)).collect();
+                let with = run::With { files: &files, ends };
+                let ((mut outcome, stdout, stderr), ended_us) =
+                    run::run_with(&mut self.room, &mut self.servers, &spec, stdin, with)?;
+                let found = folder::collect(&fetch, spec.limits.output_bytes).unwrap_or_else(|()| {
+                    outcome.exceeded.get_or_insert(Exceeded::Output);
+                    vec![None; fetch.len()]
+                });
+                let fetched = found.iter().map(Option::is_some).collect();
+                let files = found.into_iter().map(Option::unwrap_or_default);
+                let blobs = [stdout, stderr].into_iter().chain(files).collect();
+                Ok((Reply::RanWith { outcome, fetched, ended_us }, blobs))
             }
         }
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::counters::{Counters, waited_us};
 use super::fork_server::Servers;
-use super::namespaces;
 use super::sys::{self, Step};
+use super::{folder, namespaces};
 use crate::protections::{Protection, Protections};
 use crate::sandbox::wire::{Exceeded, Kind, Outcome, Run, RunLimits};
 
@@ -107,22 +107,68 @@ impl Streams {
     }
 }
 
+impl Streams {
+    /// Puts the program's stdin and stdout in the place of ours; gives copies of them.
+    fn join(
+        &mut self,
+        ends: Option<[OwnedFd; 2]>,
+        ids: Option<(u32, u32)>,
+    ) -> io::Result<Option<[OwnedFd; 2]>> {
+        let Some([stdin, stdout]) = ends else { return Ok(None) };
+        if let Some((uid, gid)) = ids {
+            // So that the program can open /dev/stdin again; without that right it still has the descriptors.
+            for fd in [&stdin, &stdout] {
+                // SAFETY: no memory is involved.
+                unsafe { libc::fchown(fd.as_raw_fd(), uid, gid) };
+            }
+        }
+        let kept = [stdin.try_clone()?, stdout.try_clone()?];
+        self.stdin = stdin;
+        self.program[0] = stdout;
+        Ok(Some(kept))
+    }
+}
+
 /// Runs a command.
 ///
 /// # Errors
 /// When the sandbox fails; never for anything that the program does.
 pub fn run(room: &mut Room, servers: &mut Servers, run: &Run, stdin: &[u8]) -> Result<Finished, String> {
+    run_with(room, servers, run, stdin, With::default()).map(|(finished, _)| finished)
+}
+
+/// What a run may have beside stdin and stdout.
+#[derive(Default)]
+pub struct With<'a> {
+    pub files: &'a [(String, &'a [u8])],
+    /// stdin and stdout that lead to another program.
+    pub ends: Option<[OwnedFd; 2]>,
+}
+
+/// As [`run`]; beside it, when the main process was seen to have ended, in microseconds of the monotonic clock.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    room: &mut Room,
+    servers: &mut Servers,
+    run: &Run,
+    stdin: &[u8],
+    with: With<'_>,
+) -> Result<(Finished, u64), String> {
     let protections = room.protections;
     let run = &Run { limits: protections.limits(run.limits), ..run.clone() };
+    let files: u64 = with.files.iter().map(|f| f.1.len() as u64).sum();
     if protections.has(Protection::FreshTmp) {
-        namespaces::fresh_tmp("/tmp", run.limits.file_bytes)?;
+        namespaces::fresh_tmp("/tmp", run.limits.file_bytes.saturating_add(files))?;
     }
+    folder::fill(with.files, room.ids)?;
     match run.kind {
         Kind::Test => namespaces::writable("/box", !protections.has(Protection::FixedBox))?,
         Kind::Compile => open_box(room)?,
         Kind::Prepare => namespaces::writable("/cache", true)?,
     }
-    let finished = contained(room, servers, run, stdin);
+    let finished = contained(room, servers, run, stdin, with.ends);
     if run.kind == Kind::Prepare {
         namespaces::writable("/cache", false)?;
     }
@@ -137,8 +183,16 @@ fn open_box(room: &Room) -> Result<(), String> {
     Ok(())
 }
 
-fn contained(room: &mut Room, servers: &mut Servers, run: &Run, stdin: &[u8]) -> Result<Finished, String> {
-    let streams = Streams::open(stdin, room.ids).step(|| "opening streams".into())?;
+fn contained(
+    room: &mut Room,
+    servers: &mut Servers,
+    run: &Run,
+    stdin: &[u8],
+    ends: Option<[OwnedFd; 2]>,
+) -> Result<(Finished, u64), String> {
+    let mut streams = Streams::open(stdin, room.ids).step(|| "opening streams".into())?;
+    // Kept until the end of the run is noted: so the other side cannot react to it, and end, before that.
+    let kept = streams.join(ends, room.ids).step(|| "joining programs".into())?;
     let (status, status_end) = sys::pipe().step(|| "opening a pipe".into())?;
     room.counters.start(run.limits.memory_bytes).step(|| "setting limits".into())?;
     let server = run.server.as_deref().filter(|name| servers.stands(name));
@@ -161,8 +215,10 @@ fn contained(room: &mut Room, servers: &mut Servers, run: &Run, stdin: &[u8]) ->
             watch.through_server(&status, servers, &name, &pidfd, &stdin, program)
         }
     };
+    let ended_us = sys::now_us();
     sys::kill(&pidfd);
     sys::reap(pid);
+    drop(kept);
     let _ = sys::unmount("/proc");
     if let Some(name) = server.map(str::to_owned) {
         // The server's own wait ends with the namespace; its word must not be taken for the next run's.
@@ -170,7 +226,7 @@ fn contained(room: &mut Room, servers: &mut Servers, run: &Run, stdin: &[u8]) ->
             servers.settle(&name);
         }
     }
-    watch.finish(outcome)
+    watch.finish(outcome).map(|finished| (finished, ended_us))
 }
 
 /// Why the watch ended.

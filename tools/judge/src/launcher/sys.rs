@@ -23,6 +23,14 @@ impl<T> Step<T> for io::Result<T> {
     }
 }
 
+/// The monotonic clock, which all processes of the machine share.
+pub fn now_us() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is filled by the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
 pub fn c_string(text: &str) -> CString {
     // A NUL cannot be part of a path or an argument; what follows one is dropped.
     CString::new(text.split('\0').next().unwrap_or_default()).unwrap_or_default()

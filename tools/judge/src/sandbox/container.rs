@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::cgroup::Group;
 use super::wire::{self, Reply, Request, Run, Server, Setup};
-use super::{Fault, Finished, Sandbox};
+use super::{Detailed, Extras, Fault, Finished, Sandbox, descriptors};
 use crate::{launcher, protections};
 
 /// Compiled by build.rs.
@@ -139,6 +139,35 @@ impl Sandbox for Container {
                 Ok(Finished { outcome, stdout, stderr })
             }
             (other, _) => Err(Fault(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    fn has_extras(&self) -> bool {
+        true
+    }
+
+    fn run_with(&mut self, run: &Run, stdin: &[u8], extras: Extras<'_>) -> Result<Detailed, Fault> {
+        let names = |list: &mut dyn Iterator<Item = &str>| list.map(str::to_owned).collect::<Vec<_>>();
+        let request = Request::RunWith {
+            run: run.clone(),
+            files: names(&mut extras.files.iter().map(|f| f.0)),
+            fetch: names(&mut extras.fetch.iter().copied()),
+            joined: extras.ends.is_some(),
+        };
+        let blobs: Vec<&[u8]> = std::iter::once(stdin).chain(extras.files.iter().map(|f| f.1)).collect();
+        wire::send(&mut self.socket, &request, &blobs).map_err(fault("talking to the launcher"))?;
+        if let Some(ends) = extras.ends {
+            descriptors::send(&self.socket, &ends).map_err(fault("handing over pipes"))?;
+        }
+        let (reply, blobs) = self.receive()?;
+        let mut blobs = blobs.into_iter();
+        match (reply, blobs.next(), blobs.next()) {
+            (Reply::RanWith { outcome, fetched, ended_us }, Some(stdout), Some(stderr)) => Ok(Detailed {
+                finished: Finished { outcome, stdout, stderr },
+                fetched: fetched.into_iter().map(|there| blobs.next().filter(|_| there)).collect(),
+                ended_us,
+            }),
+            (other, ..) => Err(Fault(format!("unexpected answer {other:?}"))),
         }
     }
 }

@@ -64,7 +64,11 @@ impl Kinds {
         }
     }
 
-    fn start(&self, kind: Kind, index: usize) -> Result<Box<dyn Sandbox>, Fault> {
+    /// Starts a sandbox; `index` is nobody else's at the time.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn start(&self, kind: Kind, index: usize) -> Result<Box<dyn Sandbox>, Fault> {
         match kind {
             Kind::Container => {
                 let first =
@@ -95,10 +99,6 @@ impl Standing {
             Entry::Occupied(entry) => entry.into_mut().as_mut(),
             Entry::Vacant(entry) => entry.insert(kinds.start(kind, index)?).as_mut(),
         })
-    }
-
-    pub fn stands(&self, kind: Kind) -> bool {
-        self.0.contains_key(&kind)
     }
 
     /// Takes down one that failed.

@@ -52,6 +52,9 @@ pub enum Request {
     Place { names: Vec<String>, server: Option<Server> },
     /// Runs a command. Blob: stdin.
     Run(Run),
+    /// The same with files put into its working folder and read back from it. Blobs: stdin, the files. With `joined`,
+    /// descriptors follow (descriptors.rs) that are its stdin and stdout.
+    RunWith { run: Run, files: Vec<String>, fetch: Vec<String>, joined: bool },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -115,6 +118,13 @@ pub enum Reply {
         server: Option<String>,
     },
     Ran(Outcome),
+    /// Blobs: stdout, stderr, and those of the asked files that are there. `ended_us`: when the main process was seen
+    /// to have ended, on the monotonic clock, in microseconds.
+    RanWith {
+        outcome: Outcome,
+        fetched: Vec<bool>,
+        ended_us: u64,
+    },
     /// The sandbox failed; the program is not to blame.
     Fault(String),
 }

@@ -137,6 +137,8 @@ pub fn step(version_dir: &Path, version: u64, step: u64, prompts_done: u64) -> S
             rollout.verdict = Some(Verdict {
                 status,
                 reward: None,
+                score: None,
+                failure: None,
                 passed: 0,
                 run: 1,
                 total: 1,
