@@ -18,7 +18,7 @@ BIN := target/release
 TOOLS := synth mine judge mix train sample probe score check
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup build test smoke smoke-run soak lint install clean clean-runs
+.PHONY: help setup build test kernels-shim kernels-compile smoke smoke-run soak lint install clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -49,6 +49,12 @@ test: setup ## everything that CI runs: unit, property and command tests, the fi
 	$(CARGO) test --release --locked --workspace
 	pipelines/test-readme.sh
 	$(MAKE) --no-print-directory smoke-run
+
+kernels-shim: ## every CUDA kernel on the CPU, against the CPU op, under the sanitizers (part of `make test`)
+	$(CARGO) test --release --locked --workspace --test shim
+
+kernels-compile: setup ## every CUDA kernel for three architectures, with NVIDIA's compiler from PyPI (450 MB once)
+	kernels/compile.sh
 
 soak: smoke ## kill the processes of the RL pipe at random, a dozen times; the result must have the same bytes
 	pipelines/soak.sh

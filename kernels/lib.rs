@@ -15,6 +15,7 @@ pub mod adamw;
 pub mod attention;
 pub mod bias;
 pub mod classifier;
+pub mod cuda;
 pub mod decode_attention;
 pub mod embedding;
 pub mod gather;

@@ -62,6 +62,11 @@ impl Table {
     pub fn positions(&self) -> usize {
         self.cos.rows()
     }
+
+    /// Cosines and sines, `[positions, D/2]` each: for devices, which keep a copy.
+    pub fn values(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
+    }
 }
 
 fn scale(frequency: f64, scaling: Scaling) -> f64 {

@@ -21,6 +21,8 @@ missing=""
 for pair in $wanted; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+# NVIDIA's compiler is installed into an environment of its own.
+python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 # TypeScript's compiler, types and libraries, pinned, where npm is at hand.
 packages=shared/languages/npm
 if [ "$mode" = yes ] && command -v npm >/dev/null 2>&1 && [ ! -e $packages/node_modules ]; then

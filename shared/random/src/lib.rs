@@ -88,6 +88,11 @@ impl Key {
         Self(mix(self.0, part.value()))
     }
 
+    /// The key as Philox takes it, for kernels that draw by themselves.
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+
     /// The `index`-th 64 random bits under this key.
     pub fn bits(self, index: u64) -> u64 {
         let r = philox([self.0 as u32, (self.0 >> 32) as u32], [index as u32, (index >> 32) as u32, 0, 0]);

@@ -1,0 +1,10 @@
+//! The CUDA side of the ops: the kernels' sources (`*.cu` beside the ops), what launches them, and
+//! the machine they run on. Nothing here needs CUDA to build: the driver and NVRTC are opened when
+//! they are first wanted, and the kernels' tests run the same launches on the CPU (`shim/`).
+
+//CUBLASLT
+pub mod decode_plan;
+//DRIVER
+pub mod launch;
+pub mod ops;
+pub mod source;
