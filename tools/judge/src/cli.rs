@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use cognate_cli::Common;
+use cognate_cli::{Common, usage};
 use cognate_records::Limits;
 
+use crate::extract::Rule;
 use crate::sandbox::kinds::Choice;
 
 /// Judge programs and rollouts: run them in sandboxes against their problems' tests and add a verdict to each record.
@@ -19,7 +20,7 @@ use crate::sandbox::kinds::Choice;
     version,
     args_conflicts_with_subcommands = true,
     before_help = "Examples:\n  cog-judge --tests problems.jsonl programs.jsonl -o judged.jsonl\n  \
-                   cog-sample … | cog-judge --tests problems.jsonl --first-failure - | cog-train rl …\n  cog-judge languages",
+                   cog-sample … | cog-judge --tests problems.jsonl --first-failure - | cog-train rl …\n  cog-judge languages\n  cog-judge serve --listen 127.0.0.1:8080",
     after_help = "See also: cog-mine groups (makes parallel groups of accepted programs), cog-train rl, cog-score."
 )]
 pub struct Cli {
@@ -42,17 +43,80 @@ pub enum Command {
         #[arg(long)]
         names: bool,
     },
+    /// Serve the HTTP interface of SandboxFusion, for its client and for trainers that speak to it, such as verl.
+    ///
+    /// POST /run_code and /submit, GET /v1/ping and /health. A request's run_timeout bounds the wall and the CPU time;
+    /// there is no network for programs and nothing of a request is kept. Languages are named by any of their spellings.
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to listen: HOST:PORT, or unix:PATH for a socket that only its owner may open. An address that other
+    /// machines can reach needs a token.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+    /// Secret that requests must carry: `Authorization: Bearer TOKEN`, or as the password of http://:TOKEN@HOST. Other
+    /// users can see a command line: prefer --token-file or the variable COGNATE_JUDGE_TOKEN.
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// File that holds the token.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Largest request, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    pub max_body_mb: u64,
+    /// Longest compile_timeout and run_timeout that a request may ask for, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub max_timeout: u64,
+    /// Connections at a time; more wait. Programs at a time are -j.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub connections: usize,
+    /// Problems (problem/1) that /submit may name by id, beside those that a request brings along; repeatable.
+    #[arg(long, value_name = "FILE")]
+    pub tests: Vec<PathBuf>,
+    /// Languages table (TOML) merged over the built-in one.
+    #[arg(long, value_name = "FILE")]
+    pub languages: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitFlags,
+    #[command(flatten)]
+    pub sandbox: SandboxFlags,
+    /// Start the interpreter anew for every run instead of forking a waiting one.
+    #[arg(long)]
+    pub no_fork_server: bool,
+}
+
+impl Serve {
+    /// The token, from wherever it is given; without one there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the token is empty.
+    pub fn token(&self) -> anyhow::Result<Option<String>> {
+        let given = match (&self.token, &self.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(path)) => {
+                Some(std::fs::read_to_string(path).map_err(|e| usage(format!("{}: {e}", path.display())))?)
+            }
+            (None, None) => std::env::var("COGNATE_JUDGE_TOKEN").ok(),
+        };
+        match given.map(|token| token.trim().to_owned()) {
+            Some(token) if token.is_empty() => Err(usage("the token is empty")),
+            token => Ok(token),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
 pub struct Filter {
-    /// Records to judge: JSONL files or Parquet files of programs; `-` is stdin.
+    /// Records to judge: JSONL files, or Parquet files of programs or of rollouts; `-` is stdin.
     #[arg(value_name = "FILE", default_value = "-")]
     pub input: Vec<PathBuf>,
     /// Problems with their tests (problem/1, JSONL or Parquet); repeatable. Indexed on disk, not loaded.
     #[arg(long, value_name = "FILE")]
     pub tests: Vec<PathBuf>,
-    /// Where to write (JSONL); `-` is stdout. A file appears whole or not at all.
+    /// Where to write: JSONL, or Parquet by the name, where all records are programs or all are rollouts; `-` is stdout.
+    /// A file appears whole or not at all.
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
     /// Languages table (TOML) merged over the built-in one.
@@ -79,9 +143,23 @@ pub struct Filter {
     pub measured: bool,
     #[command(flatten)]
     pub limits: LimitFlags,
+    /// How the program is found in a model's answer: auto (the last Markdown fence in the asked language, else the
+    /// whole text), fence, whole, tags (between `<code>` and `</code>`), tags:NAME. Specified in verdict.md.
+    #[arg(long, value_name = "RULE", default_value = "auto")]
+    pub extract: Rule,
+    /// Write records as they are finished instead of in the order of the input.
+    #[arg(long)]
+    pub unordered: bool,
     /// Judge identical programs again instead of repeating the verdict within a run.
     #[arg(long)]
     pub no_result_cache: bool,
+    /// Keep verdicts in this file (or results.jsonl in this folder) and reuse those on the same program, tests, limits,
+    /// language table and toolchain. Measured times are then those of the first run.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub result_cache: Option<PathBuf>,
+    /// Go on where an interrupted run with the same -o FILE stopped: verdicts are kept beside it until it is whole.
+    #[arg(long, conflicts_with = "result_cache")]
+    pub resume: bool,
     #[command(flatten)]
     pub sandbox: SandboxFlags,
     /// Start the interpreter anew for every test instead of forking a waiting one.

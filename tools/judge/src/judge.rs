@@ -28,6 +28,20 @@ pub struct Policy {
     pub defaults: Limits,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            first_failure: false,
+            presentation: false,
+            excerpts: false,
+            measured: false,
+            drift: false,
+            coverage: 1.0,
+            defaults: Limits::default(),
+        }
+    }
+}
+
 /// The tests that count for a language, in order of size, within the coverage. A smaller coverage's tests are among a
 /// larger one's.
 pub fn selected<'a>(problem: &'a Problem, language: &Language, coverage: f64) -> Vec<&'a Test> {

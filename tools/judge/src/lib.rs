@@ -7,20 +7,26 @@ mod assertions;
 mod build;
 mod checker;
 mod cli;
+mod desk;
 mod extract;
 mod filter;
 mod helper;
+mod intake;
 mod interactive;
 mod inventory;
 mod java;
 mod judge;
+mod key;
 mod launcher;
 mod limits;
 mod problems;
 mod protections;
 mod record;
+mod results;
 mod sandbox;
+mod serve;
 mod sheet;
+mod sink;
 mod toolchain;
 mod verification;
 mod workers;
@@ -39,6 +45,7 @@ pub fn main(protections: Protections) -> ExitCode {
         Some(cli::Command::Languages { languages, names }) => {
             inventory::show(&cli.common, languages.as_deref(), names)
         }
+        Some(cli::Command::Serve(serve)) => serve::run(&cli.common, &serve),
         None => filter::run(&cli.common, &cli.filter),
     })
 }

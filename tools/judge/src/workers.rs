@@ -11,8 +11,10 @@ use crate::alone::Gate;
 use crate::filter::Event;
 use crate::helper::Helper;
 use crate::judge::{self, Judge, Policy};
-use crate::sandbox::Fault;
+use crate::key::Keys;
+use crate::results::Results;
 use crate::sandbox::kinds::{Kind, Kinds, Standing};
+use crate::sandbox::{Fault, Sandbox};
 use crate::sheet;
 use crate::toolchain::Toolchains;
 
@@ -31,19 +33,56 @@ pub struct Shared {
     pub policy: Policy,
     pub gate: Gate,
     pub kinds: Kinds,
-    pub queue: Mutex<Receiver<Job>>,
-    pub stop: AtomicBool,
-    pub said: Mutex<Vec<String>>,
-    pub quiet: bool,
+    /// Verdicts kept on disk, where that was asked for.
+    pub results: Option<Mutex<Results>>,
+    keys: Keys,
+    said: Mutex<Vec<String>>,
+    quiet: bool,
 }
 
 impl Shared {
-    fn note(&self, text: String) {
+    pub fn new(kinds: Kinds, tools: Toolchains, policy: Policy, quiet: bool) -> Self {
+        Self {
+            tools,
+            policy,
+            gate: Gate::default(),
+            kinds,
+            results: None,
+            keys: Keys::default(),
+            said: Mutex::default(),
+            quiet,
+        }
+    }
+
+    /// Says something on stderr, once.
+    pub fn note(&self, text: String) {
         let mut said = self.said.lock().expect("no thread panics while it holds this");
         if !self.quiet && !said.contains(&text) {
             eprintln!("note: {text}");
             said.push(text);
         }
+    }
+}
+
+/// Jobs for whoever is free.
+pub struct Queue {
+    jobs: Mutex<Receiver<Job>>,
+    stop: AtomicBool,
+}
+
+impl Queue {
+    pub fn new(jobs: Receiver<Job>) -> Self {
+        Self { jobs: Mutex::new(jobs), stop: AtomicBool::new(false) }
+    }
+
+    /// Nobody waits for verdicts any more.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn next(&self) -> Option<Job> {
+        let job = self.jobs.lock().expect("no thread panics while it holds this").recv().ok();
+        job.filter(|_| !self.stop.load(Ordering::Relaxed))
     }
 }
 
@@ -63,6 +102,44 @@ impl<'a> Bench<'a> {
         Self { shared, index, standing: Standing::default(), helper: None }
     }
 
+    /// The sandbox of a kind, started where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn sandbox(&mut self, kind: Kind) -> Result<&mut dyn Sandbox, Fault> {
+        self.standing.get(&self.shared.kinds, kind, self.index)
+    }
+
+    /// Takes down what a fault may have touched.
+    pub fn clear(&mut self, kind: Kind) {
+        self.standing.drop(kind);
+        self.helper = None;
+    }
+
+    /// The verdict kept on this program, or a new one, which is kept.
+    ///
+    /// # Errors
+    /// As [`Bench::judge`]; and when the verdict cannot be kept.
+    fn judge_or_recall(&mut self, job: &Job) -> anyhow::Result<Verdict> {
+        let shared = self.shared;
+        let (Some(results), Some(language)) = (&shared.results, shared.tools.languages.get(&job.language))
+        else {
+            return self.judge(job);
+        };
+        let key =
+            shared.keys.of(&shared.tools, &shared.policy, job.kind, language, &job.problem, &job.source);
+        let lock = || results.lock().expect("no thread panics while it holds this");
+        let kept = lock().get(key);
+        if let Some(verdict) = kept {
+            return Ok(verdict);
+        }
+        let verdict = self.judge(job)?;
+        if verdict.status != Status::IE {
+            lock().put(key, &verdict)?;
+        }
+        Ok(verdict)
+    }
+
     /// Judges a program; after a fault of the sandbox or of the problem's checker once more.
     ///
     /// # Errors
@@ -73,9 +150,7 @@ impl<'a> Bench<'a> {
             match self.judge_once(job)? {
                 Ok(verdict) => return Ok(verdict),
                 Err(fault) => {
-                    // Nothing of the old sandboxes is kept.
-                    self.standing.drop(job.kind);
-                    self.helper = None;
+                    self.clear(job.kind);
                     last = fault.to_string();
                     self.shared
                         .note(format!("problem {:?}: judged again after a fault: {last}", job.problem.id));
@@ -123,14 +198,10 @@ impl<'a> Bench<'a> {
 }
 
 /// Works until the queue ends.
-pub fn work(shared: &Shared, index: usize, events: &Sender<Event>) {
+pub fn work(shared: &Shared, queue: &Queue, index: usize, events: &Sender<Event>) {
     let mut bench = Bench::new(shared, index);
-    loop {
-        let job = match shared.queue.lock().expect("no thread panics while it holds this").recv() {
-            Ok(job) if !shared.stop.load(Ordering::Relaxed) => job,
-            _ => return,
-        };
-        let event = match bench.judge(&job) {
+    while let Some(job) = queue.next() {
+        let event = match bench.judge_or_recall(&job) {
             Ok(verdict) => Event::Judged(job.ticket, Box::new(verdict)),
             Err(error) => Event::Failed(error),
         };
