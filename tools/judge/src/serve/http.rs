@@ -2,27 +2,38 @@
 //! within a bounded time, and responses with a length. `httparse` reads heads; nothing is done before a request is whole.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
+const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection whose waits can be bounded.
 pub trait Stream: Read + Write {
     /// # Errors
     /// When the system refuses.
     fn patience(&self, read: Duration, write: Duration) -> io::Result<()>;
+    /// Says that nothing more will be written.
+    fn hang_up(&self);
 }
 
 impl Stream for TcpStream {
+    fn hang_up(&self) {
+        let _ = self.shutdown(Shutdown::Write);
+    }
+
     fn patience(&self, read: Duration, write: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(read)).and_then(|()| self.set_write_timeout(Some(write)))
     }
 }
 
 impl Stream for UnixStream {
+    fn hang_up(&self) {
+        let _ = self.shutdown(Shutdown::Write);
+    }
+
     fn patience(&self, read: Duration, write: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(read)).and_then(|()| self.set_write_timeout(Some(write)))
     }
@@ -106,11 +117,11 @@ impl<S: Stream> Connection<S> {
         Self { stream, buffer: Vec::new(), max_body, patience }
     }
 
-    /// The next request.
+    /// The next request. `refuse` sees it before its body is read.
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn read(&mut self) -> Result<Request, Broken> {
+    pub fn read(&mut self, refuse: impl Fn(&Request) -> Option<Response>) -> Result<Request, Broken> {
         if self.buffer.is_empty() {
             let since = Instant::now() + self.patience.idle;
             match self.more(since) {
@@ -129,6 +140,9 @@ impl<S: Stream> Connection<S> {
             }
             self.more(until)?;
         };
+        if let Some(response) = refuse(&request) {
+            return Err(Broken::Bad(response));
+        }
         if framing.expects_continue {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
@@ -200,6 +214,19 @@ impl<S: Stream> Connection<S> {
                 None if self.buffer.len() < MAX_HEAD => self.more(until)?,
                 None => return Err(bad("trailers are too long")),
             }
+        }
+    }
+
+    /// The last response. What the other side still sends is read for a moment and dropped: closing at once would take
+    /// the response away from it (RFC 9112, section 9.6).
+    pub fn refuse(mut self, response: &Response) {
+        if self.write(response, false).is_err() {
+            return;
+        }
+        self.stream.hang_up();
+        let until = Instant::now() + LINGER;
+        while self.more(until).is_ok() {
+            self.buffer.clear();
         }
     }
 
@@ -316,6 +343,7 @@ mod tests {
         fn patience(&self, _: Duration, _: Duration) -> io::Result<()> {
             Ok(())
         }
+        fn hang_up(&self) {}
     }
 
     fn connection(text: &str) -> Connection<Pair> {
@@ -330,12 +358,12 @@ mod tests {
             "POST /a?b=c HTTP/1.1\r\ncontent-LENGTH: 3\r\nAuthorization: Bearer x\r\n\r\nabc\
              POST /d HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nde\r\n1;x=y\r\nf\r\n0\r\nT: v\r\n\r\n",
         );
-        let Ok(first) = c.read() else { panic!() };
+        let Ok(first) = c.read(|_| None) else { panic!() };
         assert_eq!((first.path.as_str(), &first.body[..], first.keep_alive), ("/a", &b"abc"[..], true));
         assert_eq!(first.authorization, "Bearer x");
-        let Ok(second) = c.read() else { panic!() };
+        let Ok(second) = c.read(|_| None) else { panic!() };
         assert_eq!((&second.body[..], second.keep_alive), (&b"def"[..], false));
-        assert!(matches!(c.read(), Err(Broken::Gone)));
+        assert!(matches!(c.read(|_| None), Err(Broken::Gone)));
     }
 
     #[test]
@@ -352,13 +380,18 @@ mod tests {
             ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
             (&long, 431),
         ] {
-            match connection(text).read() {
+            match connection(text).read(|_| None) {
                 Err(Broken::Bad(response)) => assert_eq!(response.status, status, "{text:.60}"),
                 _ => panic!("{text:.60}"),
             }
         }
+        // Who is turned away is so before the body is there.
+        let head = "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n";
+        assert!(matches!(connection(head).read(|_| Some(Response::detail(401, ""))), Err(Broken::Bad(_))));
         // Cut short anywhere, there is no request.
         let whole = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
-        assert!((0..whole.len()).all(|n| matches!(connection(&whole[..n]).read(), Err(Broken::Gone))));
+        assert!(
+            (0..whole.len()).all(|n| matches!(connection(&whole[..n]).read(|_| None), Err(Broken::Gone)))
+        );
     }
 }

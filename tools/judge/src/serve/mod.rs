@@ -139,27 +139,26 @@ fn serve<S: Stream + Send>(
 fn converse<S: Stream>(server: &Server<'_>, stream: S) {
     let mut connection = Connection::new(stream, server.max_body, PATIENCE);
     loop {
-        match connection.read() {
+        match connection.read(|request| server.refusal(request)) {
             Ok(request) => {
                 let response = server.answer(&request);
                 if connection.write(&response, request.keep_alive).is_err() || !request.keep_alive {
                     return;
                 }
             }
-            Err(Broken::Bad(response)) => {
-                let _ = connection.write(&response, false);
-                return;
-            }
+            Err(Broken::Bad(response)) => return connection.refuse(&response),
             Err(Broken::Gone) => return,
         }
     }
 }
 
 impl<'a> Server<'a> {
+    fn refusal(&self, request: &Request) -> Option<Response> {
+        let allowed = self.is_allowed(&request.authorization);
+        (!allowed).then(|| Response::detail(401, "the token is missing or wrong"))
+    }
+
     fn answer(&self, request: &Request) -> Response {
-        if !self.is_allowed(&request.authorization) {
-            return Response::detail(401, "the token is missing or wrong");
-        }
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/v1/ping") => Response::json(200, &"pong"),
             ("GET", "/health") => {
