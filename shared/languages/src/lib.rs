@@ -4,6 +4,8 @@
 
 mod identify;
 mod table;
+mod wasm;
 
 pub use identify::{Scores, identify, scores};
 pub use table::{Checkpoint, Error, Language, Languages};
+pub use wasm::Wasm;

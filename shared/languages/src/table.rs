@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use regex::Regex;
 use serde::Deserialize;
 
+use crate::Wasm;
+
 /// Where errors of the built-in table are said to be; no file has this name.
 const PLACE: &str = "<built-in>/languages.toml";
 const BUILTIN: &str = include_str!("../languages.toml");
@@ -28,7 +30,7 @@ pub struct Language {
     pub name: String,
     pub display: String,
     #[serde(default)]
-    spellings: Vec<String>,
+    pub(crate) spellings: Vec<String>,
     pub extension: String,
     pub line_comment: String,
     #[serde(default)]
@@ -65,11 +67,16 @@ pub struct Language {
     #[serde(default)]
     pub tags: Option<[String; 2]>,
     #[serde(default)]
-    syntax: Vec<(f64, String)>,
+    pub wasm: Option<Wasm>,
+    /// True in a table made by [`Languages::in_wasm`].
     #[serde(skip)]
-    compiled_spellings: OnceLock<Vec<Regex>>,
+    pub in_wasm: bool,
+    #[serde(default)]
+    pub(crate) syntax: Vec<(f64, String)>,
     #[serde(skip)]
-    compiled_syntax: OnceLock<Vec<(f64, Regex)>>,
+    pub(crate) compiled_spellings: OnceLock<Vec<Regex>>,
+    #[serde(skip)]
+    pub(crate) compiled_syntax: OnceLock<Vec<(f64, Regex)>>,
 }
 
 fn one() -> f64 {
@@ -177,6 +184,11 @@ impl Languages {
         self.list.iter().find(|l| l.extension == extension)
     }
 
+    /// Every language changed, in the same order.
+    pub(crate) fn map(&self, change: impl Fn(Language) -> Language) -> Self {
+        Self { list: self.list.iter().cloned().map(change).collect() }
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Language> {
         self.list.iter()
     }
@@ -214,6 +226,9 @@ impl Language {
             if !(factor > 0.0 && factor <= 1000.0) {
                 return Err(format!("`{key}` must be above 0 and at most 1000, not {factor}"));
             }
+        }
+        if let Some(wasm) = &language.wasm {
+            wasm.check()?;
         }
         if !trusted {
             compile_spellings(&language.spellings).map_err(|e| e.to_string())?;

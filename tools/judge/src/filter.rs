@@ -17,9 +17,8 @@ use crate::intake::Intake;
 use crate::judge::Policy;
 use crate::problems::Problems;
 use crate::results::Results;
-use crate::sandbox::kinds::Kinds;
+use crate::sandbox::kinds;
 use crate::sink::{Sink, is_parquet};
-use crate::toolchain::Toolchains;
 use crate::workers::{self, Queue, Shared};
 
 /// Lines in flight for each worker.
@@ -71,8 +70,10 @@ pub fn run(common: &Common, filter: &Filter) -> anyhow::Result<()> {
     check(filter)?;
     let languages = Languages::load(filter.languages.as_deref()).map_err(rejected)?;
     let problems = Problems::open(&filter.tests, &languages)?;
-    let tools = Toolchains::new(languages, !filter.no_fork_server);
     let threads = common.threads();
+    let (tools, kinds) = kinds::open(filter.sandbox.kind, languages, !filter.no_fork_server, threads)
+        .map_err(|fault| anyhow!("no sandbox: {fault}"))?;
+    let stack = kinds.thread_stack();
     let (jobs, queue) = mpsc::sync_channel(threads * 2);
     let (events, inbox) = mpsc::channel();
     let policy = Policy {
@@ -84,7 +85,7 @@ pub fn run(common: &Common, filter: &Filter) -> anyhow::Result<()> {
         coverage: filter.coverage,
         defaults: filter.limits.limits(),
     };
-    let mut shared = Shared::new(Kinds::new(filter.sandbox.kind, tools.host()), tools, policy, common.quiet);
+    let mut shared = Shared::new(kinds, tools, policy, common.quiet);
     let journal = filter.resume.then(|| unfinished(&filter.output));
     if let Some(path) = journal.as_ref().or(filter.result_cache.as_ref()) {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -102,7 +103,8 @@ pub fn run(common: &Common, filter: &Filter) -> anyhow::Result<()> {
     let mut workers = Vec::new();
     for index in 0..threads {
         let (shared, queue, events) = (shared.clone(), queue.clone(), events.clone());
-        workers.push(std::thread::spawn(move || workers::work(&shared, &queue, index, &events)));
+        let worker = std::thread::Builder::new().stack_size(stack);
+        workers.push(worker.spawn(move || workers::work(&shared, &queue, index, &events))?);
     }
     let rule = filter.extract.clone();
     let reader = Intake { shared, desk: desk.clone(), problems, rule, jobs, events, next: 0 };

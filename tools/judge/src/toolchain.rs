@@ -11,7 +11,7 @@ use cognate_languages::{Checkpoint, Language, Languages};
 
 use crate::sandbox::container::Host;
 use crate::sandbox::wire::{Kind, Run, RunLimits, Server};
-use crate::sandbox::{Fault, Sandbox};
+use crate::sandbox::{Fault, Sandbox, wasm};
 
 /// Where programs are looked for, inside and outside the sandbox alike.
 const PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
@@ -62,6 +62,9 @@ impl Toolchains {
         if let Some(Err(reason)) = self.homes.get(&language.name) {
             return Err(format!("{reason}{}", self.cure(language)));
         }
+        if language.in_wasm {
+            self.usable_in_wasm(language)?;
+        }
         for command in language.compile.iter().chain([&language.run]) {
             let program = self.fill(&command[0], language, None);
             if !program.starts_with("/box/") && find(&program).is_none() {
@@ -75,6 +78,19 @@ impl Toolchains {
             }
         }
         Ok(())
+    }
+
+    fn usable_in_wasm(&self, language: &Language) -> Result<(), String> {
+        let Some(route) = &language.wasm else {
+            return Err("no WebAssembly route in the languages table".into());
+        };
+        if let Some(guest) = &route.guest {
+            wasm::has_guest(guest)?;
+        }
+        match route.requires.iter().map(|r| self.fill(r, language, None)).find(|r| !Path::new(r).exists()) {
+            Some(missing) => Err(format!("{missing} not found{}", self.cure(language))),
+            None => Ok(()),
+        }
     }
 
     /// How to get a language.
@@ -95,7 +111,8 @@ impl Toolchains {
     /// The version as the toolchain prints it, first line.
     pub fn version(&self, language: &Language) -> Option<String> {
         let words: Vec<String> = language.version.iter().map(|w| self.fill(w, language, None)).collect();
-        let output = Command::new(find(&words[0])?).args(&words[1..]).stdin(Stdio::null()).output().ok()?;
+        let output =
+            Command::new(find(words.first()?)?).args(&words[1..]).stdin(Stdio::null()).output().ok()?;
         let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
         let line = String::from_utf8_lossy(&text).lines().next()?.trim().to_owned();
         output.status.success().then_some(line)

@@ -1,12 +1,14 @@
 //! Which sandbox a program gets: `--sandbox`, what this machine allows, and what the language can do in each.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use cognate_languages::Language;
+use cognate_languages::{Language, Languages};
 
 use super::container::{Container, Host};
+use super::wasm::{self, Wasm, WasmBox};
 use super::{Fault, Sandbox};
+use crate::toolchain::Toolchains;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -29,25 +31,49 @@ pub enum Kind {
 
 /// What all workers know about sandboxes.
 pub struct Kinds {
-    choice: Choice,
     host: Host,
-    /// Why there is no container here, where that was asked for and found out.
+    /// Why there is no container here, where that was found out.
     no_container: Option<String>,
     /// The container that showed that there can be one; the first worker takes it.
     first: Mutex<Option<Container>>,
+    wasm: Option<Arc<Wasm>>,
+}
+
+/// Finds out what `choice` means on this machine, for this many workers: the toolchains as programs will be compiled
+/// and run, and where.
+///
+/// # Errors
+/// When the sandbox that was asked for cannot be made.
+pub fn open(
+    choice: Choice,
+    languages: Languages,
+    fork_servers: bool,
+    workers: usize,
+) -> Result<(Toolchains, Kinds), Fault> {
+    let tools = Toolchains::new(languages.clone(), fork_servers);
+    let mut kinds = Kinds { host: tools.host(), no_container: None, first: Mutex::default(), wasm: None };
+    if choice == Choice::Auto {
+        kinds.look_for_container();
+    }
+    if choice == Choice::Container || kinds.no_container.is_none() && choice == Choice::Auto {
+        return Ok((tools, kinds));
+    }
+    let tools = Toolchains::new(languages.in_wasm(wasm::guests_folder().as_deref()), false);
+    kinds.host = tools.host();
+    if choice == Choice::Wasm {
+        kinds.look_for_container();
+        kinds.first = Mutex::default();
+    }
+    kinds.wasm = Some(Wasm::start(&tools.languages, kinds.host.cache.clone(), workers)?);
+    Ok((tools, kinds))
 }
 
 impl Kinds {
-    /// Finds out what `auto` means on this machine.
-    pub fn new(choice: Choice, host: Host) -> Self {
-        let mut kinds = Self { choice, host, no_container: None, first: Mutex::default() };
-        if choice == Choice::Auto {
-            match Container::start(&kinds.host, 0) {
-                Ok(container) => kinds.first = Mutex::new(Some(container)),
-                Err(fault) => kinds.no_container = Some(fault.0),
-            }
+    fn look_for_container(&mut self) {
+        match Container::start(&self.host, 0) {
+            Ok(container) => self.first = Mutex::new(Some(container)),
+            Err(fault) => self.no_container = Some(fault.0),
         }
-        kinds
     }
 
     /// The sandbox that programs of this language get.
@@ -55,13 +81,18 @@ impl Kinds {
     /// # Errors
     /// Why there is none, with the cure.
     pub fn of(&self, language: &Language) -> Result<Kind, String> {
-        match (self.choice, &self.no_container) {
-            (Choice::Container, _) | (Choice::Auto, None) => Ok(Kind::Container),
-            (Choice::Wasm, _) => wasm(language).map(|()| Kind::Wasm),
-            (Choice::Auto, Some(reason)) => wasm(language).map(|()| Kind::Wasm).map_err(|why| {
-                format!("no container ({reason}), no WebAssembly ({why}); cog-judge doctor says more")
-            }),
+        match (&self.wasm, &self.no_container) {
+            (None, _) => Ok(Kind::Container),
+            (Some(_), Some(reason)) if language.compile.is_some() => Err(format!(
+                "its compiler needs a container, and there is none ({reason}); cog-judge doctor says more"
+            )),
+            (Some(_), _) => Ok(Kind::Wasm),
         }
+    }
+
+    /// Stack that a worker's thread needs, in bytes.
+    pub fn thread_stack(&self) -> usize {
+        if self.wasm.is_some() { wasm::THREAD_STACK } else { 2 << 20 }
     }
 
     /// Starts a sandbox; `index` is nobody else's at the time.
@@ -69,21 +100,18 @@ impl Kinds {
     /// # Errors
     /// When it cannot be built.
     pub fn start(&self, kind: Kind, index: usize) -> Result<Box<dyn Sandbox>, Fault> {
-        match kind {
-            Kind::Container => {
+        match (kind, &self.wasm) {
+            (Kind::Wasm, Some(shared)) => {
+                Ok(Box::new(WasmBox::new(shared.clone(), self.host.clone(), index)))
+            }
+            (Kind::Wasm, None) => Err(Fault("the WebAssembly sandbox was not started".into())),
+            (Kind::Container, _) => {
                 let first =
                     self.first.lock().expect("no thread panics while it holds this").take_if(|_| index == 0);
                 Ok(Box::new(first.map_or_else(|| Container::start(&self.host, index), Ok)?))
             }
-            Kind::Wasm => Err(Fault("this build has no WebAssembly sandbox".into())),
         }
     }
-}
-
-/// # Errors
-/// Why programs of this language cannot run in WebAssembly.
-fn wasm(language: &Language) -> Result<(), String> {
-    Err(format!("this build has no WebAssembly route for {}", language.display))
 }
 
 /// The sandboxes of one worker, each started when it is first needed.

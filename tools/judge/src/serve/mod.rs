@@ -25,8 +25,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::Serve;
 use crate::judge::Policy;
 use crate::problems::Problems;
-use crate::sandbox::kinds::Kinds;
-use crate::toolchain::Toolchains;
+use crate::sandbox::kinds;
 use crate::workers::{Bench, Shared};
 use execute::Task;
 use http::{Broken, Connection, Patience, Request, Response, Stream};
@@ -54,10 +53,11 @@ pub fn run(common: &Common, flags: &Serve) -> anyhow::Result<()> {
         [] => None,
         paths => Some(Problems::open(paths, &languages)?),
     };
-    let tools = Toolchains::new(languages, !flags.no_fork_server);
-    let policy = Policy { defaults: flags.limits.limits(), ..Policy::default() };
-    let shared = Shared::new(Kinds::new(flags.sandbox.kind, tools.host()), tools, policy, common.quiet);
     let threads = common.threads();
+    let (tools, kinds) = kinds::open(flags.sandbox.kind, languages, !flags.no_fork_server, threads)
+        .map_err(|fault| anyhow::anyhow!("no sandbox: {fault}"))?;
+    let policy = Policy { defaults: flags.limits.limits(), ..Policy::default() };
+    let shared = Shared::new(kinds, tools, policy, common.quiet);
     let server = Server {
         shared: &shared,
         problems,
@@ -121,10 +121,13 @@ fn serve<S: Stream + Send>(
             server.places.take();
             match accept() {
                 Ok(stream) => {
-                    scope.spawn(|| {
+                    // Programs of the WebAssembly sandbox run on this thread's stack.
+                    let thread = std::thread::Builder::new().stack_size(server.shared.kinds.thread_stack());
+                    let talk = || {
                         let _place = Taken(&server.places);
                         converse(server, stream);
-                    });
+                    };
+                    let _ = thread.spawn_scoped(scope, talk);
                 }
                 Err(_) => {
                     // Out of descriptors, or a connection that went at once: others may still come.
