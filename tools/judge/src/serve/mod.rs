@@ -127,7 +127,9 @@ fn serve<S: Stream + Send>(
                         let _place = Taken(&server.places);
                         converse(server, stream);
                     };
-                    let _ = thread.spawn_scoped(scope, talk);
+                    if thread.spawn_scoped(scope, talk).is_err() {
+                        drop(Taken(&server.places));
+                    }
                 }
                 Err(_) => {
                     // Out of descriptors, or a connection that went at once: others may still come.
