@@ -2,7 +2,7 @@
 """Training speed of this suite and of PyTorch, side by side: tokens/s of full steps (forward,
 backward, clip, AdamW) in f32, by turns in one run, medians over rounds.
 
-    bench-train.py BINARY [--rounds N] [--threads N] [--shape 10m|tiny]... [--json FILE]
+    bench-train.py BINARY [--rounds N] [--threads N] [--shape 10m|tiny]... [--autotune] [--json FILE]
 
 Needs torch in the Python that runs it. Each contender is a process that waits between its turns, so
 that a busy moment of the machine hits all alike; ratios are medians of the rounds' own ratios.
@@ -23,7 +23,8 @@ SHAPES = {
     "tiny": dict(hidden=128, feed_forward=352, layers=4, heads=4, key_heads=4, head_dim=32, vocabulary=1024,
                  tied=True, length=128, batch=16),
 }
-TORCH = {"PyTorch eager": "eager", "torch.compile": "compile", "torch.compile, max-autotune": "compile-autotune"}
+TORCH = {"PyTorch eager": "eager", "torch.compile": "compile"}
+AUTOTUNE = {"torch.compile, max-autotune": "compile-autotune"}
 
 
 class Contender:
@@ -43,13 +44,13 @@ class Contender:
         return self.read()
 
 
-def bench(name, binary, rounds, threads, log):
+def bench(name, binary, torch_modes, rounds, threads, log):
     shape = SHAPES[name]
     tokens = shape["batch"] * shape["length"]
     text = json.dumps(shape)
     script = str(Path(__file__).with_name("bench_train_torch.py"))
     commands = {"cognate": [binary, text, str(threads)]}
-    commands |= {k: [sys.executable, script, text, mode, str(threads)] for k, mode in TORCH.items()}
+    commands |= {k: [sys.executable, script, text, mode, str(threads)] for k, mode in torch_modes.items()}
     contenders = {}
     for k, command in commands.items():
         # One at a time: compiling must not disturb another's warm-up.
@@ -89,12 +90,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--shape", action="append", choices=SHAPES)
+    parser.add_argument("--autotune", action="store_true", help="torch.compile's max-autotune too; minutes to compile")
     parser.add_argument("--json")
     args = parser.parse_args()
     rows = []
     with open(os.devnull, "w") as log:
         for name in args.shape or SHAPES:
-            rows += bench(name, args.binary, args.rounds, args.threads, log)
+            rows += bench(name, args.binary, TORCH | (AUTOTUNE if args.autotune else {}), args.rounds, args.threads, log)
     print("| shape | contender | tokens/s | tokens/CPU s | cognate, times as fast | by CPU time |")
     print("|---|---|---|---|---|---|")
     for r in rows:

@@ -102,7 +102,7 @@ impl Decoder {
             sequences: Vec::with_capacity(max_sequences),
             pages: Pages { free: (0..count as u32).rev().collect(), holders: vec![0; count] },
             caches: (0..config.num_hidden_layers).map(cache).collect(),
-            activations: Activations::new(config, device, max_sequences, false),
+            activations: Activations::new(config, device, max_sequences, None),
             positions: Vec::new(),
             tokens: Vec::new(),
             rows: Vec::new(),

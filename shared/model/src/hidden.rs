@@ -16,7 +16,7 @@ impl Hidden {
     /// An arena for batches of `max_tokens` tokens; it grows when a batch is larger.
     pub fn new(model: &Model, max_tokens: usize) -> Self {
         Hidden {
-            activations: Activations::new(&model.config, model.device, max_tokens, false),
+            activations: Activations::new(&model.config, model.device, max_tokens, None),
             positions: Vec::with_capacity(max_tokens),
         }
     }

@@ -5,6 +5,7 @@
 //! - [`Trainer`], [`AdamW`]: packed batches in, gradients and per-token log-probabilities out.
 //! - [`Decoder`]: many sequences at once over a paged key/value cache.
 //! - [`Hidden`]: the hidden states of every layer.
+//! - [`Plan`]: the memory and work of a training step, by arithmetic.
 //!
 //! Results are bitwise the same for any number of threads, and what is computed for a document or
 //! a sequence does not depend on the others beside it.
@@ -18,6 +19,7 @@ mod llama;
 mod model;
 mod optimizer;
 mod packing;
+mod plan;
 mod train;
 mod weights;
 
@@ -30,7 +32,9 @@ pub use decode::{Decoder, Request, SequenceId};
 pub use error::ModelError;
 pub use files::Dtype;
 pub use hidden::Hidden;
+pub use llama::Recompute;
 pub use model::Model;
 pub use optimizer::{AdamW, AdamWConfig, StepReport};
+pub use plan::{Item, Plan, Target};
 pub use train::{Batch, PolicyTerms, Trainer};
 pub use weights::{Gradients, LayerWeights, Slot, Weights};

@@ -7,10 +7,24 @@
 use cognate_kernels::rope::Table;
 use cognate_kernels::{Device, Tensor, attention, bias, embedding, matmul, rmsnorm, rope, swiglu};
 
-use crate::weights::Gradients;
+use crate::weights::{Gradients, LayerWeights};
 use crate::{LlamaConfig, Model};
 
-/// What one layer computes on the way forward.
+/// What is kept from the forward for the backward, and what is computed again instead. The same ops
+/// run on the same values, so gradients are the same bits at every level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Recompute {
+    /// Everything is kept.
+    #[default]
+    None,
+    /// The feed-forward (norm, gate and up, SwiGLU) is computed again: one product more a layer.
+    FeedForward,
+    /// Only the residual stream before each layer is kept; the rest of the layer is computed again,
+    /// all but the down product.
+    Block,
+}
+
+/// What the attention half of one layer computes on the way forward.
 pub(crate) struct Layer {
     /// `[1, T]` and `[T, C]`: the attention's RMSNorm.
     pub rstd1: Tensor,
@@ -20,17 +34,23 @@ pub(crate) struct Layer {
     /// `[T, H D]` and `[T, H]`
     pub attention: Tensor,
     pub lse: Tensor,
-    /// `[1, T]` and `[T, C]`: the feed-forward's RMSNorm.
-    pub rstd2: Tensor,
-    pub normed2: Tensor,
-    /// `[T, 2F]` and `[T, F]`
-    pub gate_up: Tensor,
-    pub act: Tensor,
 }
 
-/// The arena of the forward: every layer's values when a backward follows, one layer's otherwise.
+/// What the feed-forward half computes.
+struct FeedForward {
+    /// `[1, T]` and `[T, C]`: the feed-forward's RMSNorm.
+    rstd2: Tensor,
+    normed2: Tensor,
+    /// `[T, 2F]` and `[T, F]`
+    gate_up: Tensor,
+    act: Tensor,
+}
+
+/// The arena of the forward. Of what a backward will read there is one a layer, of the rest one for
+/// all, so a list's length says how to index it.
 pub(crate) struct Activations {
     layers: Vec<Layer>,
+    feed_forwards: Vec<FeedForward>,
     /// The residual stream `[T, C]` before each layer and amid it (before the feed-forward).
     residuals: Vec<Tensor>,
     mids: Vec<Tensor>,
@@ -45,26 +65,27 @@ pub(crate) struct Activations {
 }
 
 impl Activations {
-    /// An arena for `tokens` tokens; it grows when a batch is larger. `keep`: for a backward.
-    pub fn new(config: &LlamaConfig, device: Device, tokens: usize, keep: bool) -> Self {
+    /// An arena for `tokens` tokens; it grows when a batch is larger. `keep`: for a backward, and how
+    /// much of it.
+    pub fn new(config: &LlamaConfig, device: Device, tokens: usize, keep: Option<Recompute>) -> Self {
         let (c, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
         let zeros = |cols| Tensor::zeros(device, tokens, cols);
-        let count = if keep { config.num_hidden_layers } else { 1 };
+        let count = |kept: bool| if kept { config.num_hidden_layers } else { 1 };
+        let halves = count(matches!(keep, Some(Recompute::None | Recompute::FeedForward)));
         let layer = |_| Layer {
             rstd1: zeros(1),
             normed1: zeros(c),
             qkv: zeros(heads.row()),
             attention: zeros(heads.out()),
             lse: zeros(heads.query),
-            rstd2: zeros(1),
-            normed2: zeros(c),
-            gate_up: zeros(2 * f),
-            act: zeros(f),
         };
+        let feed_forward =
+            |_| FeedForward { rstd2: zeros(1), normed2: zeros(c), gate_up: zeros(2 * f), act: zeros(f) };
         Activations {
-            layers: (0..count).map(layer).collect(),
-            residuals: (0..count).map(|_| zeros(c)).collect(),
-            mids: (0..count).map(|_| zeros(c)).collect(),
+            layers: (0..halves).map(layer).collect(),
+            feed_forwards: (0..count(keep == Some(Recompute::None))).map(feed_forward).collect(),
+            residuals: (0..count(keep.is_some())).map(|_| zeros(c)).collect(),
+            mids: (0..halves).map(|_| zeros(c)).collect(),
             branch: zeros(c),
             last: zeros(c),
             last_rstd: zeros(1),
@@ -73,28 +94,24 @@ impl Activations {
         }
     }
 
+    fn tensors(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        let layers = self.layers.iter_mut();
+        let feed_forwards = self.feed_forwards.iter_mut();
+        layers
+            .flat_map(|v| [&mut v.rstd1, &mut v.normed1, &mut v.qkv, &mut v.attention, &mut v.lse])
+            .chain(feed_forwards.flat_map(|f| [&mut f.rstd2, &mut f.normed2, &mut f.gate_up, &mut f.act]))
+            .chain(&mut self.residuals)
+            .chain(&mut self.mids)
+            .chain([&mut self.branch, &mut self.last, &mut self.last_rstd, &mut self.normed])
+    }
+
     fn set_rows(&mut self, tokens: usize) {
-        for layer in &mut self.layers {
-            for tensor in [
-                &mut layer.rstd1,
-                &mut layer.normed1,
-                &mut layer.qkv,
-                &mut layer.attention,
-                &mut layer.lse,
-                &mut layer.rstd2,
-                &mut layer.normed2,
-                &mut layer.gate_up,
-                &mut layer.act,
-            ] {
-                tensor.set_rows(tokens);
-            }
-        }
-        for tensor in self.residuals.iter_mut().chain(&mut self.mids) {
-            tensor.set_rows(tokens);
-        }
-        for tensor in [&mut self.branch, &mut self.last, &mut self.last_rstd, &mut self.normed] {
-            tensor.set_rows(tokens);
-        }
+        self.tensors().for_each(|tensor| tensor.set_rows(tokens));
+    }
+
+    /// Bytes held.
+    pub fn bytes(&mut self) -> usize {
+        self.tensors().map(|tensor| tensor.bytes()).sum()
     }
 }
 
@@ -115,10 +132,6 @@ pub(crate) fn forward(
     let a = activations;
     a.set_rows(tokens.len());
     a.table.reserve(positions.iter().max().map_or(0, |&p| p as usize + 1));
-    // Without a backward all layers share one set of values.
-    let kept = a.layers.len();
-    let at = |l: usize| l % kept;
-
     embedding::forward(&mut a.residuals[0], &weights.embedding, tokens);
     visit(0, &a.residuals[0]);
     let first = &mut a.layers[0];
@@ -126,32 +139,19 @@ pub(crate) fn forward(
     rmsnorm::forward(&mut first.normed1, &mut first.rstd1, &a.residuals[0], norm, eps);
 
     for (l, w) in weights.layers.iter().enumerate() {
-        let v = &mut a.layers[at(l)];
-        let mid = &mut a.mids[at(l)];
-        // Attention
-        matmul::forward(&mut v.qkv, &v.normed1, &w.qkv);
-        if let Some(b) = &w.qkv_bias {
-            bias::forward(&mut v.qkv, b);
-        }
-        rope::forward(
-            &mut v.qkv,
-            config.num_attention_heads + config.num_key_value_heads,
-            positions,
-            &a.table,
-        );
+        let (v, f) = (of(&mut a.layers, l), of(&mut a.feed_forwards, l));
+        let (mid, residual) = (of(&mut a.mids, l), of(&mut a.residuals, l));
+        project(config, w, v, positions, &a.table);
         attend(l, v);
         matmul::forward(&mut a.branch, &v.attention, &w.out);
-        // Feed-forward
-        let residual = &a.residuals[at(l)];
-        rmsnorm::forward_residual(mid, &mut v.normed2, &mut v.rstd2, residual, &a.branch, &w.mlp_norm, eps);
-        matmul::forward(&mut v.gate_up, &v.normed2, &w.gate_up);
-        swiglu::forward(&mut v.act, &v.gate_up);
-        matmul::forward(&mut a.branch, &v.act, &w.down);
+        rmsnorm::forward_residual(mid, &mut f.normed2, &mut f.rstd2, residual, &a.branch, &w.mlp_norm, eps);
+        feed_forward(w, f);
+        matmul::forward(&mut a.branch, &f.act, &w.down);
         // On to the next layer's norm, or the last one
         match weights.layers.get(l + 1) {
             Some(next) => {
-                let stream = &mut a.residuals[at(l + 1)];
-                let v = &mut a.layers[at(l + 1)];
+                let stream = of(&mut a.residuals, l + 1);
+                let v = of(&mut a.layers, l + 1);
                 let norm = &next.attention_norm;
                 rmsnorm::forward_residual(stream, &mut v.normed1, &mut v.rstd1, mid, &a.branch, norm, eps);
                 visit(l + 1, stream);
@@ -160,6 +160,54 @@ pub(crate) fn forward(
                 let (y, rstd) = (&mut a.normed, &mut a.last_rstd);
                 rmsnorm::forward_residual(&mut a.last, y, rstd, mid, &a.branch, &weights.norm, eps);
             }
+        }
+    }
+}
+
+/// The values of layer `l`: its own where all are kept, those that all layers share otherwise.
+fn of<T>(values: &mut [T], l: usize) -> &mut T {
+    let kept = values.len();
+    &mut values[l % kept]
+}
+
+/// Queries, keys and values of the normed stream, rotated.
+fn project(config: &LlamaConfig, w: &LayerWeights, v: &mut Layer, positions: &[u32], table: &Table) {
+    matmul::forward(&mut v.qkv, &v.normed1, &w.qkv);
+    if let Some(b) = &w.qkv_bias {
+        bias::forward(&mut v.qkv, b);
+    }
+    rope::forward(&mut v.qkv, config.num_attention_heads + config.num_key_value_heads, positions, table);
+}
+
+/// Gate, up and their product of the normed stream.
+fn feed_forward(w: &LayerWeights, f: &mut FeedForward) {
+    matmul::forward(&mut f.gate_up, &f.normed2, &w.gate_up);
+    swiglu::forward(&mut f.act, &f.gate_up);
+}
+
+impl Activations {
+    /// Computes again what the backward of layer `l` reads and the forward did not keep.
+    fn restore(&mut self, model: &Model, l: usize, positions: &[u32], starts: &[u32]) {
+        // What the last layer left still stands.
+        if l + 1 == model.weights.layers.len() {
+            return;
+        }
+        let (config, w) = (&model.config, &model.weights.layers[l]);
+        let (heads, eps) = (config.heads(), config.rms_norm_eps);
+        if self.layers.len() == 1 {
+            let (v, f, mid) = (&mut self.layers[0], &mut self.feed_forwards[0], &mut self.mids[0]);
+            let residual = &self.residuals[l];
+            rmsnorm::forward(&mut v.normed1, &mut v.rstd1, residual, &w.attention_norm, eps);
+            project(config, w, v, positions, &self.table);
+            attention::forward(&mut v.attention, &mut v.lse, &v.qkv, starts, heads);
+            matmul::forward(&mut self.branch, &v.attention, &w.out);
+            let (y, rstd) = (&mut f.normed2, &mut f.rstd2);
+            rmsnorm::forward_residual(mid, y, rstd, residual, &self.branch, &w.mlp_norm, eps);
+            feed_forward(w, f);
+        } else if self.feed_forwards.len() == 1 {
+            let f = &mut self.feed_forwards[0];
+            rmsnorm::forward(&mut f.normed2, &mut f.rstd2, &self.mids[l], &w.mlp_norm, eps);
+            feed_forward(w, f);
         }
     }
 }
@@ -210,7 +258,7 @@ impl Backward {
 pub(crate) fn backward(
     model: &Model,
     gradients: &mut Gradients,
-    activations: &Activations,
+    activations: &mut Activations,
     scratch: &mut Backward,
     dnormed: &Tensor,
     tokens: &[u32],
@@ -226,15 +274,17 @@ pub(crate) fn backward(
     rmsnorm::backward(&mut d.stream, dw, partial, dnormed, &a.last, &a.last_rstd, &weights.norm);
 
     for (l, w) in weights.layers.iter().enumerate().rev() {
-        let (v, g) = (&a.layers[l], &mut gradients.layers[l]);
+        a.restore(model, l, positions, starts);
+        let g = &mut gradients.layers[l];
+        let (v, f) = (&*of(&mut a.layers, l), &*of(&mut a.feed_forwards, l));
         // Feed-forward
-        matmul::backward_weight(&mut g.down, &d.stream, &v.act);
+        matmul::backward_weight(&mut g.down, &d.stream, &f.act);
         matmul::backward_input(&mut d.act, &d.stream, &w.down);
-        swiglu::backward(&mut d.gate_up, &d.act, &v.gate_up);
-        matmul::backward_weight(&mut g.gate_up, &d.gate_up, &v.normed2);
+        swiglu::backward(&mut d.gate_up, &d.act, &f.gate_up);
+        matmul::backward_weight(&mut g.gate_up, &d.gate_up, &f.normed2);
         matmul::backward_input(&mut d.normed, &d.gate_up, &w.gate_up);
         let (dw, partial) = (&mut g.mlp_norm, &mut d.partial);
-        rmsnorm::backward(&mut d.stream, dw, partial, &d.normed, &a.mids[l], &v.rstd2, &w.mlp_norm);
+        rmsnorm::backward(&mut d.stream, dw, partial, &d.normed, of(&mut a.mids, l), &f.rstd2, &w.mlp_norm);
         // Attention
         matmul::backward_weight(&mut g.out, &d.stream, &v.attention);
         matmul::backward_input(&mut d.attention, &d.stream, &w.out);

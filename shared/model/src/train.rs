@@ -3,7 +3,7 @@
 use cognate_kernels::policy_loss::{self, Objective, StepSums, Terms};
 use cognate_kernels::{Tensor, attention, classifier, gather, grad_norm, matmul};
 
-use crate::llama::{self, Activations, Backward};
+use crate::llama::{self, Activations, Backward, Recompute};
 use crate::packing::check;
 use crate::{Gradients, Model, ModelError, Weights};
 
@@ -109,7 +109,7 @@ struct Work {
 
 /// Rows of a chunk of logits: 2 MiB of them stay in the second-level cache, but below 512 rows the
 /// products suffer; 64 MiB at most.
-fn chunk_rows(vocabulary: usize) -> usize {
+pub(crate) fn chunk_rows(vocabulary: usize) -> usize {
     ((1 << 19) / vocabulary).max(512).min(((1 << 24) / vocabulary).max(16))
 }
 
@@ -117,13 +117,18 @@ impl Trainer {
     /// Gradients (zero) and an arena for batches of `max_tokens` tokens; it grows when a batch is
     /// larger.
     pub fn new(model: &Model, max_tokens: usize) -> Self {
+        Self::with(model, max_tokens, Recompute::None)
+    }
+
+    /// As [`Trainer::new`], keeping less for the backward where `recompute` says so.
+    pub fn with(model: &Model, max_tokens: usize, recompute: Recompute) -> Self {
         let (config, device) = (&model.config, model.device);
         let c = config.hidden_size;
         let empty = |cols| Tensor::zeros(device, 0, cols);
         Trainer {
             gradients: Weights::zeros(config, device),
             work: Work {
-                activations: Activations::new(config, device, max_tokens, true),
+                activations: Activations::new(config, device, max_tokens, Some(recompute)),
                 backward: Backward::new(config, device, max_tokens),
                 positions: Vec::with_capacity(max_tokens),
                 rows: Vec::with_capacity(max_tokens),
@@ -207,6 +212,11 @@ impl Trainer {
     /// Entropy in nats of the distribution that each token was drawn from, `[T]`; 0 likewise.
     pub fn entropies(&self) -> &[f32] {
         &self.work.entropies
+    }
+
+    /// Bytes of the values kept from the forward for the backward, at the largest batch so far.
+    pub fn activation_bytes(&mut self) -> usize {
+        self.work.activations.bytes()
     }
 
     pub fn gradients(&self) -> &Gradients {
@@ -306,7 +316,7 @@ impl Work {
         llama::backward(
             model,
             gradients,
-            &self.activations,
+            &mut self.activations,
             &mut self.backward,
             &self.dnormed,
             batch.tokens,
