@@ -14,6 +14,9 @@ static CLASS: LazyLock<Regex> = LazyLock::new(|| {
 static MAIN: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\bstatic\s+(?:public\s+|final\s+)*void\s+main\s*\(").expect("a constant"));
 
+/// Longest name of a class whose file has a name that a file system takes, in bytes.
+const LONGEST: usize = 240;
+
 /// (name of the file without extension, class to start).
 pub fn names(source: &str) -> (String, String) {
     // Comments and strings become blanks of the same length, so that offsets stay.
@@ -24,6 +27,8 @@ pub fn names(source: &str) -> (String, String) {
             (c.get(0).map_or(0, |m| m.start()), c.get(1).is_some() && depth(&text, &c) == 0, c[2].to_owned())
         })
         .collect();
+    // A name too long for a file is the compiler's to refuse.
+    let classes: Vec<_> = classes.into_iter().filter(|(.., name)| name.len() <= LONGEST).collect();
     let public = classes.iter().find(|(_, public, _)| *public).map(|(.., name)| name.clone());
     let main = MAIN.find(&text).and_then(|m| {
         let mut before = classes.iter().filter(|(at, ..)| *at < m.start());

@@ -74,8 +74,8 @@ impl Protections {
         let pick =
             |protection, limit: u64, far: u64| if self.has(protection) { limit } else { limit.max(far) };
         RunLimits {
-            cpu_us: pick(Protection::CpuLimit, given.cpu_us, 600_000_000),
-            wall_us: pick(Protection::WallLimit, given.wall_us, 600_000_000),
+            cpu_us: pick(Protection::CpuLimit, given.cpu_us, given.cpu_us * 3),
+            wall_us: pick(Protection::WallLimit, given.wall_us, given.wall_us * 3),
             memory_bytes: pick(Protection::MemoryLimit, given.memory_bytes, 2 << 30),
             processes: pick(Protection::ProcessLimit, given.processes, 1000),
             file_bytes: pick(Protection::FileLimit, given.file_bytes, 1 << 30),

@@ -15,7 +15,7 @@ pub enum Counters {
     /// Sums over the test's own /proc.
     Proc {
         tick_us: u64,
-        page: u64,
+        memory_limit: u64,
     },
 }
 
@@ -54,9 +54,8 @@ impl Counters {
     pub fn open(files: Option<&CgroupFiles>) -> Result<Self, String> {
         let Some(files) = files else {
             // SAFETY: sysconf only reads.
-            let (tick, page) =
-                unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
-            return Ok(Self::Proc { tick_us: 1_000_000 / tick.max(1) as u64, page: page.max(1) as u64 });
+            let tick = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+            return Ok(Self::Proc { tick_us: 1_000_000 / tick.max(1) as u64, memory_limit: u64::MAX });
         };
         let open = |dir: &Path, name: &str, write: bool| {
             let path = dir.join(name);
@@ -88,7 +87,13 @@ impl Counters {
     }
 
     pub fn start(&mut self, memory_bytes: u64) -> io::Result<()> {
-        let Self::Group(group) = self else { return Ok(()) };
+        let group = match self {
+            Self::Group(group) => group,
+            Self::Proc { memory_limit, .. } => {
+                *memory_limit = memory_bytes;
+                return Ok(());
+            }
+        };
         let wanted = memory_bytes.saturating_add(OWN_BYTES);
         if wanted != group.current_limit {
             group.limit.write_at(wanted.to_string().as_bytes(), 0)?;
@@ -104,7 +109,7 @@ impl Counters {
             Self::Group(group) => {
                 Ok(Reading { cpu_us: group.cpu_us()?.saturating_sub(group.cpu_start), memory: 0 })
             }
-            Self::Proc { tick_us, page } => Ok(sum_over_proc(*tick_us, *page)),
+            Self::Proc { tick_us, memory_limit } => Ok(sum_over_proc(*tick_us, *memory_limit)),
         }
     }
 
@@ -146,8 +151,9 @@ impl Group {
 }
 
 /// /proc shows the processes of the running test only; pid 1 is the launcher's own.
-fn sum_over_proc(tick_us: u64, page: u64) -> Reading {
+fn sum_over_proc(tick_us: u64, memory_limit: u64) -> Reading {
     let mut sum = Reading::default();
+    let mut pids = Vec::new();
     let Ok(entries) = std::fs::read_dir("/proc") else { return sum };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -161,12 +167,23 @@ fn sum_over_proc(tick_us: u64, page: u64) -> Reading {
                 rest.split_ascii_whitespace().skip(11).take(4).filter_map(|f| f.parse::<u64>().ok()).sum();
             sum.cpu_us += ticks * tick_us;
         }
-        if let Ok(statm) = std::fs::read_to_string(format!("/proc/{pid}/statm")) {
-            let mut pages = statm.split_ascii_whitespace().skip(1).filter_map(|f| f.parse::<u64>().ok());
-            let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
-            // Shared pages are files and what a fork server's child has not written.
-            sum.memory += resident.saturating_sub(shared) * page;
-        }
+        // Not RssFile: files of the host cost nobody anything. Swapped pages do.
+        sum.memory += kilobytes(pid, "status", &["RssAnon:", "RssShmem:", "VmSwap:"]) << 10;
+        pids.push(pid);
+    }
+    if sum.memory > memory_limit {
+        // Processes that share pages were counted once each. Shares cost a walk over all pages, so only now.
+        let share =
+            |pid: &u32| kilobytes(*pid, "smaps_rollup", &["Pss_Anon:", "Pss_Shmem:", "SwapPss:"]) << 10;
+        let shares: u64 = pids.iter().map(share).sum();
+        sum.memory = if shares > 0 { shares } else { sum.memory };
     }
     sum
+}
+
+/// Sum of some lines (`name: number kB`) of a process's file.
+fn kilobytes(pid: u32, file: &str, names: &[&str]) -> u64 {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/{file}")) else { return 0 };
+    let number = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
+    text.lines().filter(|l| names.iter().any(|n| l.starts_with(n))).filter_map(number).sum()
 }

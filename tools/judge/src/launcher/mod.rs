@@ -21,6 +21,7 @@ use crate::sandbox::descriptors;
 use crate::sandbox::wire::{self, Exceeded, Kind, Reply, Request, Run, RunLimits, Server, Setup};
 use counters::Counters;
 use fork_server::Servers;
+pub use run::PATIENCE;
 use run::Room;
 use sys::Step;
 
@@ -97,9 +98,18 @@ impl Launcher {
         let checkpoint = blobs.first().ok_or("the judge sent no checkpoint library")?;
         namespaces::build(&setup, checkpoint)?;
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        let filter =
-            if setup.protections.has(Protection::Filter) { seccomp::filter() } else { seccomp::open() };
-        let room = Room { ids: setup.ids, counters, filter, processors, protections: setup.protections };
+        let filter = if setup.protections.has(Protection::Filter) {
+            seccomp::filter(!counters.watches_memory())
+        } else {
+            seccomp::open()
+        };
+        let room = Room {
+            ids: setup.ids.filter(|_| setup.protections.has(Protection::OwnUser)),
+            counters,
+            filter,
+            processors,
+            protections: setup.protections,
+        };
         Ok(Self { room, servers: Servers::default(), host_proc })
     }
 

@@ -13,7 +13,7 @@ use crate::protections::Protection;
 use crate::sandbox::wire::Setup;
 
 /// Folders of the host that are shown; links among them stay links.
-const SYSTEM: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32", "nix"];
+const SYSTEM: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32", "nix/store"];
 /// What toolchains read in /etc, by beginning of name.
 const ETC: [&str; 11] = [
     "alternatives",
@@ -87,6 +87,9 @@ pub fn build(setup: &Setup, checkpoint: &[u8]) -> Result<(), String> {
     fs::write(format!("/new{CHECKPOINT}"), checkpoint).step(|| "writing the checkpoint library".into())?;
     // What a fork server of mode "require" is made to load.
     fs::write("/new/run/checkpoint.rb", "GC.start\nfork\n").step(|| "writing /run/checkpoint.rb".into())?;
+    if !setup.protections.has(Protection::Processes) {
+        sys::bind("/old/proc", "/new/proc", true, true).step(|| "showing /proc".into())?;
+    }
     // The kernel lets a namespace mount /proc only where it already sees a whole one; a tmpfs hides that one.
     sys::bind("/old/proc", "/new/hidden/proc", true, true).step(|| "keeping /proc".into())?;
     sys::mount("hidden", "/new/hidden", "tmpfs", libc::MS_RDONLY, "mode=000,size=4k")
@@ -193,7 +196,7 @@ fn show(path: &Path, place: &Path) -> Result<(), String> {
 /// When it cannot be mounted.
 pub fn fresh_tmp(path: &str, bytes: u64) -> Result<(), String> {
     let _ = sys::unmount(path);
-    let options = format!("mode=1777,size={bytes},nr_inodes={INODES}");
+    let options = format!("mode=1777,size={bytes},nr_inodes={}", INODES.max(bytes >> 12));
     sys::mount("tmp", path, "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, &options)
         .step(|| format!("mounting {path}"))
 }

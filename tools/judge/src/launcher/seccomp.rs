@@ -6,8 +6,10 @@
 
 use seccompiler::{BpfProgram, sock_filter};
 
-/// Namespaces that `clone` must not make.
-const NAMESPACES: i32 = libc::CLONE_NEWNS
+/// What `clone` must not do: namespaces; and a sibling in place of a child, which the fork server would have to bury, as
+/// a process namespace does not end before the last of its dead is waited for.
+const NO_CLONE: i32 = libc::CLONE_PARENT
+    | libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
@@ -18,7 +20,8 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS
 
 /// What compilers, interpreters and their programs use: files, memory, time, threads, signals, processes, pipes.
 /// Left out on purpose: mount, namespaces, ptrace and other processes' memory, keyrings, bpf, perf, io_uring,
-/// userfaultfd, modules, kexec, System V and POSIX message queues and semaphores (they would outlive a test), network.
+/// userfaultfd, modules, kexec, System V and POSIX message queues and semaphores (they would outlive a test), network,
+/// inotify (it tells when a neighbour reads a file of the host), vmsplice and tee (nobody needs them, and they have a past).
 const ALLOWED: &[libc::c_long] = &[
     libc::SYS_brk,
     libc::SYS_capget,
@@ -86,9 +89,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_gettimeofday,
     libc::SYS_getuid,
     libc::SYS_getxattr,
-    libc::SYS_inotify_add_watch,
-    libc::SYS_inotify_init1,
-    libc::SYS_inotify_rm_watch,
     libc::SYS_ioctl,
     libc::SYS_ioprio_get,
     libc::SYS_kill,
@@ -99,12 +99,10 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_lseek,
     libc::SYS_madvise,
     libc::SYS_membarrier,
-    libc::SYS_memfd_create,
     libc::SYS_mincore,
     libc::SYS_mkdirat,
     libc::SYS_mlock,
     libc::SYS_mlock2,
-    libc::SYS_mmap,
     libc::SYS_mprotect,
     libc::SYS_mremap,
     libc::SYS_msync,
@@ -125,7 +123,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_pread64,
     libc::SYS_preadv,
     libc::SYS_preadv2,
-    libc::SYS_prlimit64,
     libc::SYS_pselect6,
     libc::SYS_pwrite64,
     libc::SYS_pwritev,
@@ -166,7 +163,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_setitimer,
     libc::SYS_setpgid,
     libc::SYS_setpriority,
-    libc::SYS_setrlimit,
     libc::SYS_setsid,
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
@@ -179,7 +175,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_symlinkat,
     libc::SYS_sync_file_range,
     libc::SYS_sysinfo,
-    libc::SYS_tee,
     libc::SYS_tgkill,
     libc::SYS_timer_create,
     libc::SYS_timer_delete,
@@ -196,7 +191,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_uname,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
-    libc::SYS_vmsplice,
     libc::SYS_wait4,
     libc::SYS_waitid,
     libc::SYS_write,
@@ -220,7 +214,6 @@ const LEGACY: &[libc::c_long] = &[
     libc::SYS_futimesat,
     libc::SYS_getdents,
     libc::SYS_getpgrp,
-    libc::SYS_inotify_init,
     libc::SYS_lchown,
     libc::SYS_link,
     libc::SYS_lstat,
@@ -272,17 +265,35 @@ const fn instruction(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 /// What happens to a call, as instructions that end the filter.
 fn verdict(call: i64) -> Vec<sock_filter> {
     let argument = |n: u32| instruction(LOAD, ARGUMENTS + 8 * n, 0, 0);
+    let without = |n: u32, flags: u32| {
+        vec![argument(n), instruction(AND, flags, 0, 0), instruction(EQUAL, 0, 0, 1), ALLOW, REFUSE]
+    };
     match call {
         // Processes and threads, but no namespaces.
-        libc::SYS_clone => {
-            vec![
-                argument(0),
-                instruction(AND, NAMESPACES as u32, 0, 0),
-                instruction(EQUAL, 0, 0, 1),
-                ALLOW,
-                REFUSE,
-            ]
+        libc::SYS_clone => without(0, NO_CLONE as u32),
+        // Huge pages are a store of the host's that no memory limit counts.
+        libc::SYS_mmap => without(3, libc::MAP_HUGETLB as u32),
+        libc::SYS_memfd_create => without(1, libc::MFD_HUGETLB),
+        // The limit on core dumps stays at 1: at 0 the kernel would still hand them to a collector of the host's.
+        libc::SYS_setrlimit => {
+            vec![argument(0), instruction(EQUAL, libc::RLIMIT_CORE, 0, 1), REFUSE, ALLOW]
         }
+        // Of the calling process only: the namespace's first process must stay as it is. As above; but it may be read.
+        libc::SYS_prlimit64 => vec![
+            argument(0),
+            instruction(EQUAL, 0, 1, 0),
+            REFUSE,
+            argument(1),
+            instruction(EQUAL, libc::RLIMIT_CORE, 1, 0),
+            ALLOW,
+            argument(2),
+            instruction(EQUAL, 0, 1, 0),
+            REFUSE,
+            instruction(LOAD, ARGUMENTS + 8 * 2 + 4, 0, 0),
+            instruction(EQUAL, 0, 1, 0),
+            REFUSE,
+            ALLOW,
+        ],
         // Only to ask, or to set the default.
         libc::SYS_personality => {
             vec![argument(0), instruction(EQUAL, u32::MAX, 1, 0), instruction(EQUAL, 0, 0, 1), ALLOW, REFUSE]
@@ -305,13 +316,14 @@ pub fn open() -> BpfProgram {
     vec![ALLOW]
 }
 
-/// The filter as the kernel takes it.
-pub fn filter() -> BpfProgram {
+/// The filter as the kernel takes it. Files in memory only where a control group counts them: no process's size shows one
+/// that is not mapped.
+pub fn filter(memory_files: bool) -> BpfProgram {
     let last = ALLOWED.iter().chain(LEGACY).copied().max().unwrap_or(0) + 1;
     // Where the treatment changes, from 0 upwards; the last piece has no end, and is refused.
     let mut pieces: Vec<(u32, Vec<sock_filter>)> = Vec::new();
     for call in 0..=last {
-        let code = verdict(call);
+        let code = if call == libc::SYS_memfd_create && !memory_files { vec![REFUSE] } else { verdict(call) };
         if pieces.last().is_none_or(|(_, before)| *before != code || code.len() > 1) {
             pieces.push((call as u32, code));
         }
@@ -345,7 +357,7 @@ mod tests {
     use super::*;
 
     /// Runs the filter as the kernel would, for the instructions that it uses.
-    fn decide(program: &BpfProgram, arch: u32, number: u32, arguments: [u32; 2]) -> u32 {
+    fn decide(program: &BpfProgram, arch: u32, number: u32, arguments: [u32; 4]) -> u32 {
         let (mut at, mut value) = (0, 0);
         loop {
             let i = &program[at];
@@ -356,6 +368,7 @@ mod tests {
                     value = match i.k {
                         NUMBER => number,
                         ARCH => arch,
+                        k if k % 8 == 4 => 0,
                         k => arguments[(k - ARGUMENTS) as usize / 8],
                     }
                 }
@@ -370,15 +383,24 @@ mod tests {
 
     #[test]
     fn only_what_is_listed_passes() {
-        let program = filter();
+        let program = filter(true);
         let (allow, refuse) = (ALLOW.k, REFUSE.k);
         for number in 0..2000 {
             let call = i64::from(number);
-            if [libc::SYS_clone, libc::SYS_personality, libc::SYS_ioctl].contains(&call) {
+            let by_argument = [
+                libc::SYS_clone,
+                libc::SYS_personality,
+                libc::SYS_ioctl,
+                libc::SYS_mmap,
+                libc::SYS_memfd_create,
+                libc::SYS_setrlimit,
+                libc::SYS_prlimit64,
+            ];
+            if by_argument.contains(&call) {
                 continue;
             }
             let want = if ALLOWED.contains(&call) || LEGACY.contains(&call) { allow } else { refuse };
-            assert_eq!(decide(&program, ARCHITECTURE, number, [0; 2]), want, "{number}");
+            assert_eq!(decide(&program, ARCHITECTURE, number, [0; 4]), want, "{number}");
         }
         for call in [
             libc::SYS_mount,
@@ -398,9 +420,25 @@ mod tests {
             libc::SYS_shmget,
             libc::SYS_mq_open,
         ] {
-            assert_eq!(decide(&program, ARCHITECTURE, call as u32, [0; 2]), refuse, "{call}");
+            assert_eq!(decide(&program, ARCHITECTURE, call as u32, [0; 4]), refuse, "{call}");
         }
-        let of = |call: i64, arguments| decide(&program, ARCHITECTURE, call as u32, arguments);
+        let of = |call: i64, [a, b]: [u32; 2]| decide(&program, ARCHITECTURE, call as u32, [a, b, 7, 7]);
+        let (core, files) = (libc::RLIMIT_CORE, libc::RLIMIT_NOFILE);
+        let prlimit = |pid, resource, new| {
+            decide(&program, ARCHITECTURE, libc::SYS_prlimit64 as u32, [pid, resource, new, 0])
+        };
+        assert_eq!(
+            [prlimit(0, files, 7), prlimit(0, core, 0), prlimit(0, core, 7), prlimit(1, files, 0)],
+            [allow, allow, refuse, refuse]
+        );
+        assert_eq!(
+            [of(libc::SYS_setrlimit, [files, 7]), of(libc::SYS_setrlimit, [core, 7])],
+            [allow, refuse]
+        );
+        let mmap = |flags| decide(&program, ARCHITECTURE, libc::SYS_mmap as u32, [0, 0, 0, flags]);
+        assert_eq!([mmap(libc::MAP_SHARED as u32), mmap(libc::MAP_HUGETLB as u32)], [allow, refuse]);
+        assert_eq!(of(libc::SYS_memfd_create, [0, libc::MFD_HUGETLB]), refuse);
+        assert_eq!(of(libc::SYS_clone, [libc::CLONE_PARENT as u32, 0]), refuse);
         assert_eq!(of(libc::SYS_clone, [libc::SIGCHLD as u32, 0]), allow);
         assert_eq!(of(libc::SYS_clone, [libc::CLONE_NEWUSER as u32, 0]), refuse);
         assert_eq!(of(libc::SYS_ioctl, [0, libc::TCGETS as u32]), allow);
@@ -408,7 +446,7 @@ mod tests {
         assert_eq!(of(libc::SYS_personality, [u32::MAX, 0]), allow);
         assert_eq!(of(libc::SYS_personality, [libc::ADDR_NO_RANDOMIZE as u32, 0]), refuse);
         // The other numbering of this processor, and 64-bit numbers with the x32 bit.
-        assert_eq!(decide(&program, 0x4000_0003, libc::SYS_read as u32, [0; 2]), KILL.k);
-        assert_eq!(decide(&program, ARCHITECTURE, 0x4000_0000, [0; 2]), refuse);
+        assert_eq!(decide(&program, 0x4000_0003, libc::SYS_read as u32, [0; 4]), KILL.k);
+        assert_eq!(decide(&program, ARCHITECTURE, 0x4000_0000, [0; 4]), refuse);
     }
 }

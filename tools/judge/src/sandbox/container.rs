@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::cgroup::Group;
 use super::wire::{self, Reply, Request, Run, Server, Setup};
@@ -16,6 +17,8 @@ use crate::{launcher, protections};
 const CHECKPOINT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/checkpoint.so"));
 /// First of the host's user ids that programs get, when the judge is root; nobody else's on any system known to us.
 const FIRST_UID: u32 = 61_500;
+/// How long a launcher may take beside what it runs: an interpreter's start among it.
+const GRACE: Duration = Duration::from_secs(90);
 /// The id inside.
 const INSIDE: u32 = 1000;
 
@@ -96,6 +99,12 @@ impl Container {
         }
     }
 
+    /// A launcher that does not answer in time, whatever the reason, must not hold up the judge for ever.
+    fn expect_answer(&self, run: &Run) -> Result<(), Fault> {
+        let patience = Duration::from_micros(run.limits.wall_us.saturating_mul(launcher::PATIENCE));
+        self.socket.set_read_timeout(Some(patience + GRACE)).map_err(fault("setting a timeout"))
+    }
+
     fn ask(&mut self, request: &Request, blobs: &[&[u8]]) -> Result<(Reply, Vec<Vec<u8>>), Fault> {
         wire::send(&mut self.socket, request, blobs).map_err(fault("talking to the launcher"))?;
         self.receive()
@@ -132,6 +141,7 @@ impl Sandbox for Container {
     }
 
     fn run(&mut self, run: &Run, stdin: &[u8]) -> Result<Finished, Fault> {
+        self.expect_answer(run)?;
         match self.ask(&Request::Run(run.clone()), &[stdin])? {
             (Reply::Ran(outcome), mut blobs) if blobs.len() == 2 => {
                 let stderr = blobs.pop().unwrap_or_default();
@@ -147,6 +157,7 @@ impl Sandbox for Container {
     }
 
     fn run_with(&mut self, run: &Run, stdin: &[u8], extras: Extras<'_>) -> Result<Detailed, Fault> {
+        self.expect_answer(run)?;
         let names = |list: &mut dyn Iterator<Item = &str>| list.map(str::to_owned).collect::<Vec<_>>();
         let request = Request::RunWith {
             run: run.clone(),
