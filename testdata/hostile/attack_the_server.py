@@ -1,4 +1,3 @@
-# verdict: AC
 # Whatever started this interpreter: signals, descriptors, memory.
 import os
 import signal

@@ -1,3 +1,2 @@
-// verdict: WA
 #include <stdio.h>
 int main(void) { fclose(stdout); return 0; }

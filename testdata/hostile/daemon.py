@@ -1,4 +1,3 @@
-# verdict: AC
 # Outlives its parent by all known means, and holds the streams open.
 import os
 import signal

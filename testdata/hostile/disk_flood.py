@@ -1,4 +1,6 @@
-# verdict: RE
+# One file of 64 MiB.
+a, b = map(int, input().split())
 with open("/tmp/big", "wb") as f:
-    while True:
+    for _ in range(64):
         f.write(b"x" * (1 << 20))
+print(a + b)

@@ -1,4 +1,3 @@
-# verdict: AC
 # Looks for the expected output of the second test, 1000000009, wherever it can read.
 import os
 a, b = map(int, input().split())

@@ -1,4 +1,3 @@
-// verdict: AC
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>

@@ -1,4 +1,3 @@
-# verdict: MLE
-hoard = []
-while True:
-    hoard.append(bytearray(1 << 24))
+a, b = map(int, input().split())
+hoard = [bytearray(b"x" * (1 << 24)) for _ in range(25)]
+print(a + b)

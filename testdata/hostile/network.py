@@ -1,4 +1,3 @@
-# verdict: AC
 import socket
 a, b = map(int, input().split())
 open_doors = 0

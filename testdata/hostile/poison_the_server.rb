@@ -1,4 +1,3 @@
-# verdict: AC
 # What one test does to its interpreter must not be there in the next.
 a, b = gets.split.map(&:to_i)
 puts(String.method_defined?(:poisoned) || File.exist?("/tmp/poison") ? "poisoned" : a + b)

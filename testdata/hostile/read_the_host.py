@@ -1,4 +1,3 @@
-# verdict: AC
 # Secrets of the host, and places to write.
 import os
 a, b = map(int, input().split())

@@ -1,4 +1,3 @@
-# verdict: AC
 # Looks for marks of the run before, and leaves a mark wherever it can.
 import os
 a, b = map(int, input().split())

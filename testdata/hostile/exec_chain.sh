@@ -1,0 +1,2 @@
+# One process, forever another program.
+exec bash /box/main.sh

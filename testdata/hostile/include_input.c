@@ -1,0 +1,2 @@
+#include "/dev/stdin"
+#include "/proc/self/fd/0"

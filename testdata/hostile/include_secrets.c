@@ -1,3 +1,0 @@
-// verdict: CE
-#include "/etc/shadow"
-int main(void) { return 0; }

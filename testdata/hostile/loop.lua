@@ -1,0 +1,2 @@
+-- An error cannot stop it.
+while true do pcall(function() while true do end end) end
