@@ -18,7 +18,7 @@ BIN := target/release
 TOOLS := synth mine judge mix train sample probe score check
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup build test wasm agree-wasm kernels-shim kernels-compile smoke smoke-run soak lint install clean clean-runs
+.PHONY: help setup build test wasm agree-wasm kernels-shim kernels-compile smoke smoke-run soak soak-judge lint install clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -66,6 +66,9 @@ agree-wasm: build ## judge the real corpora ($COGNATE_REFERENCE) in the containe
 
 soak: smoke ## kill the processes of the RL pipe at random, a dozen times; the result must have the same bytes
 	pipelines/soak.sh
+
+soak-judge: build ## judge 100,000 programs in one stream, hostile ones among them; nothing may grow or be left
+	pipelines/soak-judge.sh
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --all --check
