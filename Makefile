@@ -18,7 +18,7 @@ BIN := target/release
 TOOLS := synth mine judge mix train sample probe score check
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup build test wasm agree-wasm kernels-shim kernels-compile smoke smoke-run soak soak-judge lint install clean clean-runs
+.PHONY: help setup build test wasm agree-wasm kernels-shim kernels-compile gpu-check gpu-bench smoke smoke-run soak soak-judge lint install clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -63,6 +63,12 @@ wasm: build ## interpreters and Go's compiler for `cog-judge --sandbox wasm`, fr
 
 agree-wasm: build ## judge the real corpora ($COGNATE_REFERENCE) in the container and in WebAssembly; print where they differ
 	pipelines/agree-wasm.sh "$${COGNATE_REFERENCE:-../shared/data}"
+
+gpu-check: ## every CUDA kernel on this machine's GPU, against the CPU op; exit 3 without one
+	$(CARGO) run --release --locked -p cognate-kernels --example gpu-check
+
+gpu-bench: ## the kernels' speed on this machine's GPU, beside its measured ceilings; exit 3 without one
+	$(CARGO) run --release --locked -p cognate-kernels --example gpu-bench
 
 soak: smoke ## kill the processes of the RL pipe at random, a dozen times; the result must have the same bytes
 	pipelines/soak.sh

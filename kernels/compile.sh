@@ -11,7 +11,7 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-../target}")
 venv=$target/nvcc
 # Unpinned, crt and nvvm resolve to a later minor version, and nothing compiles.
 pins="nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96
-nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.78"
+nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.78 nvidia-cuda-nvdisasm==13.2.78"
 if [ "$(cat "$venv/pins" 2>/dev/null)" != "$pins" ]; then
   echo "kernels: installing NVIDIA's compiler into $venv" >&2
   python3 -m venv --clear "$venv"
@@ -37,13 +37,21 @@ one() { # one ARCHITECTURE FILE: the cubin, and a line a kernel: name, architect
 }
 export -f one
 for arch in sm_80 sm_90a sm_100a; do
-  for file in *.cu; do printf '%s\0%s\0' "$arch" "$file"; done
+  for file in *.cu; do
+    # NAME_sm90a.cu is for that architecture alone.
+    case $file in *_sm90a.cu) [ $arch = sm_90a ] || continue ;; esac
+    printf '%s\0%s\0' "$arch" "$file"
+  done
 done | xargs -0 -n 2 -P "$(nproc)" bash -ec 'one "$@"' one
 [ "${1-}" = --only ] && exit 0
 
+# What is written for Hopper's warp-group products must come out as such.
+PATH=$cuda/bin:$PATH cuobjdump --dump-sass "$out/attention_sm90a.sm_90a.cubin" | grep -q HGMMA ||
+  { echo "kernels: attention_sm90a has no HGMMA" >&2; exit 1; }
+
 {
   printf 'kernel\tarchitecture\tregisters\tspilled_bytes\n'
-  cat "$out"/*.sm_*.tsv | LC_ALL=C sort
+  for file in *.cu; do cat "$out/${file%.cu}".sm_*.tsv; done | LC_ALL=C sort
 } >"$out/registers.tsv"
 if [ "${1-}" = --update ]; then
   cp "$out/registers.tsv" registers.tsv

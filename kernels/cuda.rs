@@ -2,9 +2,10 @@
 //! the machine they run on. Nothing here needs CUDA to build: the driver and NVRTC are opened when
 //! they are first wanted, and the kernels' tests run the same launches on the CPU (`shim/`).
 
-//CUBLASLT
+pub mod compile;
+pub mod cublaslt;
 pub mod decode_plan;
-//DRIVER
+pub mod driver;
 pub mod launch;
 pub mod ops;
 pub mod source;

@@ -17,6 +17,8 @@ type Done = Result<(), CudaError>;
 pub const PARTIAL_ROWS: usize = 256;
 /// Positions of a tile of attention.
 pub const ATTENTION_TILE: usize = 64;
+/// The same on Hopper.
+pub const ATTENTION_TILE_SM90A: usize = 128;
 /// Values that one block of `grad_norm` sums.
 pub const NORM_BLOCK: usize = 16384;
 
@@ -545,19 +547,24 @@ pub fn sample(
 /// Tiles `[n, 3]` of packed documents for [`attention_forward`] and the queries' gradients: those
 /// that see most keys first.
 pub fn query_tiles(starts: &[u32]) -> Vec<u32> {
-    tiles(starts, |_, start| std::cmp::Reverse(start))
+    tiles(starts, ATTENTION_TILE, |_, start| std::cmp::Reverse(start))
+}
+
+/// The same for [`attention_forward_sm90a`].
+pub fn query_tiles_sm90a(starts: &[u32]) -> Vec<u32> {
+    tiles(starts, ATTENTION_TILE_SM90A, |_, start| std::cmp::Reverse(start))
 }
 
 /// The same for the gradients of keys: those that most queries see first.
 pub fn key_tiles(starts: &[u32]) -> Vec<u32> {
-    tiles(starts, |length, start| std::cmp::Reverse(length - start))
+    tiles(starts, ATTENTION_TILE, |length, start| std::cmp::Reverse(length - start))
 }
 
-fn tiles<K: Ord>(starts: &[u32], key: impl Fn(u32, u32) -> K) -> Vec<u32> {
+fn tiles<K: Ord>(starts: &[u32], size: usize, key: impl Fn(u32, u32) -> K) -> Vec<u32> {
     let mut all = Vec::new();
     for span in starts.windows(2) {
         let length = span[1] - span[0];
-        all.extend((0..length).step_by(ATTENTION_TILE).map(|start| [span[0], length, start]));
+        all.extend((0..length).step_by(size).map(|start| [span[0], length, start]));
     }
     all.sort_by_key(|&[_, length, start]| key(length, start));
     all.concat()
@@ -578,23 +585,46 @@ pub fn attention_forward(
     tiles: Matrix,
     heads: Heads,
 ) -> Done {
+    // Queries, and two stages of keys and values.
+    let shape = attention_shape(tiles, heads, 128, 5 * ATTENTION_TILE);
+    let arguments = attention_arguments(out, lse, qkv, tiles, heads);
+    run(on, "attention", &format!("attention_forward_{}", heads.dim), shape, arguments)
+}
+
+/// [`attention_forward`] for compute capability 9.0 alone; `tiles` from [`query_tiles_sm90a`].
+pub fn attention_forward_sm90a(
+    on: &dyn Engine,
+    out: Matrix,
+    lse: Matrix,
+    qkv: Matrix,
+    tiles: Matrix,
+    heads: Heads,
+) -> Done {
+    let shape = attention_shape(tiles, heads, 256, 5 * ATTENTION_TILE_SM90A);
+    let arguments = attention_arguments(out, lse, qkv, tiles, heads);
+    run(on, "attention_sm90a", &format!("attention_sm90a_forward_{}", heads.dim), shape, arguments)
+}
+
+/// A block a tile and query head, with `rows` rows of bf16 in shared memory.
+fn attention_shape(tiles: Matrix, heads: Heads, threads: u32, rows: usize) -> Shape {
+    let grid = [tiles.rows as u32, heads.query as u32, 1];
+    Shape { grid, block: threads, shared: (rows * heads.dim * 2) as u32 }
+}
+
+fn attention_arguments(out: Matrix, lse: Matrix, qkv: Matrix, tiles: Matrix, heads: Heads) -> Arguments {
     check_heads(heads);
     qkv.expect("qkv", Element::Bf16, qkv.rows, heads.row());
     out.expect("out", Element::Bf16, qkv.rows, heads.out());
     lse.expect("lse", Element::F32, qkv.rows, heads.query);
     tiles.expect("tiles", Element::U32, tiles.rows, 3);
-    let arguments = Arguments::default()
+    Arguments::default()
         .matrix(out)
         .matrix(lse)
         .matrix(qkv)
         .matrix(tiles)
         .size(heads.query)
         .size(heads.key)
-        .value(heads.scale());
-    // Queries, and two stages of keys and values.
-    let shared = (5 * ATTENTION_TILE * heads.dim * 2) as u32;
-    let shape = Shape { grid: [tiles.rows as u32, heads.query as u32, 1], block: 128, shared };
-    run(on, "attention", &format!("attention_forward_{}", heads.dim), shape, arguments)
+        .value(heads.scale())
 }
 
 /// What [`attention_backward`] reads.

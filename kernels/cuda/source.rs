@@ -12,6 +12,7 @@ macro_rules! files {
 pub const SOURCES: &[Source] = files![
     "adamw",
     "attention",
+    "attention_sm90a",
     "bias",
     "classifier",
     "decode_attention",
@@ -32,6 +33,7 @@ const HEADERS: &[Source] = &[
     ("cuda/philox.cuh", include_str!("philox.cuh")),
     ("cuda/ptx.cuh", include_str!("ptx.cuh")),
     ("cuda/tile.cuh", include_str!("tile.cuh")),
+    ("cuda/wgmma.cuh", include_str!("wgmma.cuh")),
 ];
 
 /// The whole text of `name`.cu.

@@ -83,6 +83,16 @@ void cp_async(void* to, const void* from, bool valid);
 void cp_async_commit();
 void cp_async_wait(int unfinished);
 
+// A warp group's product, deferred to its wait: d (+)= a b for 64 rows and 8 `tiles` columns, 16 deep.
+// `registers`: the left operand of this lane, where it is not in shared memory.
+struct Shared {
+    const unsigned char* start;
+    unsigned near, far;
+};
+void wgmma(float* d, unsigned tiles, Shared a, const unsigned* registers, Shared b, bool across, bool add);
+void wgmma_commit();
+void wgmma_wait(int unfinished);
+
 template <class T> T shuffle(unsigned mask, T mine, unsigned source, int line) {
     T got;
     memcpy(&got, exchange(mask, &mine, sizeof(T), line)[source % 32].bytes, sizeof(T));

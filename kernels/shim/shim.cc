@@ -70,6 +70,15 @@ struct Copy {
     bool valid;
 };
 
+struct Product {
+    float* d;
+    unsigned tiles;
+    Shared a, b;
+    // The left operand of the four lanes that hold this lane's rows, where it was in registers.
+    unsigned quad[4][4];
+    bool in_registers, across, add;
+};
+
 struct Fiber {
     Context context;
     char* stack = nullptr;
@@ -79,6 +88,9 @@ struct Fiber {
     // Copies of the open group, and the closed groups that nobody has waited for.
     std::vector<Copy> open;
     std::vector<std::vector<Copy>> groups;
+    // Likewise for products.
+    std::vector<Product> open_products;
+    std::vector<std::vector<Product>> product_groups;
 };
 
 struct Warp {
@@ -130,6 +142,8 @@ void entry() {
     kernel(arguments);
     // A copy that nobody waited for may or may not have happened: it has not.
     if (waiting > 0) fail("divergent barrier: thread %zu ended, others wait at line %d", current, barrier_line);
+    if (!self().open_products.empty() || !self().product_groups.empty())
+        fail("thread %zu ended with products that nobody waited for", current);
     --alive;
     for (;;) yield(State::done, 0);
 }
@@ -174,6 +188,8 @@ void run_block(unsigned shared_bytes, unsigned kind, uint64_t& seed) {
                        unsigned(i / blockDim.x / blockDim.y)};
         fiber.open.clear();
         fiber.groups.clear();
+        fiber.open_products.clear();
+        fiber.product_groups.clear();
         prepare(fiber.context, fiber.stack, entry);
     }
     for (Warp& warp : warps) warp.arrived = 0;
@@ -328,6 +344,61 @@ void cp_async_wait(int unfinished) {
     }
 }
 
+namespace {
+
+// A value in the 128-byte swizzle: bits 4 to 6 of its address are combined with bits 7 to 9.
+float swizzled(const unsigned char* at) {
+    auto address = reinterpret_cast<uintptr_t>(at);
+    address ^= (address >> 7 & 7) << 4;
+    return half_float(*reinterpret_cast<const uint16_t*>(address));
+}
+
+void multiply(const Product& p) {
+    unsigned g = lane() / 4, t = lane() % 4, first = current / 32 % 4 * 16;
+    for (unsigned half = 0; half < 2; ++half) {
+        unsigned row = first + g + half * 8;
+        for (unsigned tile = 0; tile < p.tiles; ++tile) {
+            for (unsigned j = 0; j < 2; ++j) {
+                unsigned column = tile * 8 + 2 * t + j;
+                float sum = 0;
+                for (unsigned k = 0; k < 16; ++k) {
+                    unsigned pair = p.quad[k % 8 / 2][k / 8 * 2 + half];
+                    float a = p.in_registers ? half_float(k % 2 ? pair >> 16 : pair & 0xffff)
+                                             : swizzled(p.a.start + row / 8 * p.a.far + row % 8 * 128 + k * 2);
+                    sum += a * swizzled(p.across ? p.b.start + column / 64 * p.b.near + k / 8 * p.b.far + k % 8 * 128 +
+                                                       column % 64 * 2
+                                                 : p.b.start + column / 8 * p.b.far + column % 8 * 128 + k * 2);
+                }
+                float& d = p.d[tile * 4 + half * 2 + j];
+                d = p.add ? d + sum : sum;
+            }
+        }
+    }
+}
+
+} // namespace
+
+void wgmma(float* d, unsigned tiles, Shared a, const unsigned* registers, Shared b, bool across, bool add) {
+    Product product = {d, tiles, a, b, {}, registers != nullptr, across, add};
+    unsigned none[4] = {};
+    const Lane* lanes = exchange(0xffffffffu, registers ? registers : none, sizeof none, __LINE__);
+    for (unsigned i = 0; i < 4; ++i) memcpy(product.quad[i], lanes[lane() / 4 * 4 + i].bytes, sizeof none);
+    self().open_products.push_back(product);
+}
+
+void wgmma_commit() {
+    self().product_groups.push_back(std::move(self().open_products));
+    self().open_products.clear();
+}
+
+void wgmma_wait(int unfinished) {
+    auto& groups = self().product_groups;
+    while (groups.size() > size_t(unfinished)) {
+        for (const Product& product : groups.front()) multiply(product);
+        groups.erase(groups.begin());
+    }
+}
+
 } // namespace shim
 
 // Runs one grid: `call` is the `launch_NAME` of a kernel, the rest as cuLaunchKernel takes it.
@@ -339,16 +410,15 @@ extern "C" void cognate_shim_launch(void (*call)(void**), const unsigned grid[3]
     if (threads == 0 || threads > 1024 || threads % 32 != 0) fail("a block of %zu threads", threads);
     if (shared_bytes > 227 << 10) fail("%u bytes of shared memory", shared_bytes);
     if (grid[1] > 65535 || grid[2] > 65535) fail("a grid of %u x %u x %u blocks", grid[0], grid[1], grid[2]);
-    while (fibers.size() > threads) {
-        munmap(fibers.back().stack, STACK);
-        fibers.pop_back();
-    }
-    while (fibers.size() < threads) {
-        fibers.emplace_back();
+    // Stacks are kept: the sanitizer's marks of dead frames would stay on memory that was given back.
+    static std::vector<char*> stacks;
+    while (stacks.size() < threads) {
         void* stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (stack == MAP_FAILED) fail("no memory for stacks");
-        fibers.back().stack = static_cast<char*>(stack);
+        stacks.push_back(static_cast<char*>(stack));
     }
+    fibers.resize(threads);
+    for (size_t i = 0; i < threads; ++i) fibers[i].stack = stacks[i];
     warps.resize(threads / 32);
     kernel = call;
     arguments = parameters;

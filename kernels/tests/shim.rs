@@ -146,6 +146,13 @@ fn attention_varlen() {
 }
 
 #[test]
+fn attention_hopper() {
+    over("attention_hopper", 6, (1..300usize, heads(), any::<u64>()), |on, (rows, heads, seed)| {
+        attention::check_attention_sm90a(on, rows, heads, seed);
+    });
+}
+
+#[test]
 fn attention_decode() {
     let shapes = (1..6usize, 0..40usize, heads(), any::<u64>());
     over("attention_decode", 8, shapes, |on, (sequences, prompt, heads, seed)| {
@@ -200,6 +207,17 @@ fn a_missing_wait_is_caught() {
         ("attention.cu", "attention.cu", wait, "        __syncthreads();\n        float s[TILE / 8]"),
         &["attention lse[0] is NaN"],
         |library| in_every_order(library, |on| attention::check_attention(on, 70, SMALL, 7)),
+    );
+}
+
+#[test]
+fn a_missing_wait_for_products_is_caught() {
+    let wait = "        wgmma_wait<0>();\n        wgmma_results(s);";
+    caught(
+        "a_missing_wait_for_products_is_caught",
+        ("attention_sm90a.cu", "attention_sm90a.cu", wait, "        wgmma_results(s);"),
+        &["attention sm90a lse["],
+        |library| in_every_order(library, |on| attention::check_attention_sm90a(on, 70, SMALL, 7)),
     );
 }
 

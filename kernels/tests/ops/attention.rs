@@ -67,6 +67,23 @@ pub fn check_attention(on: &dyn Machine, rows: usize, heads: Heads, seed: u64) {
     }
 }
 
+/// The forward for Hopper.
+pub fn check_attention_sm90a(on: &dyn Machine, rows: usize, heads: Heads, seed: u64) {
+    let mut draw = Draw::new(seed);
+    let starts = documents(&mut draw, rows);
+    let qkv = draw.tensor(BF16, rows, heads.row(), 1.0);
+    let (mut out, mut lse) = (zeros(rows, heads.out()), zeros(rows, heads.query));
+    attention::forward(&mut out, &mut lse, &qkv, &starts, heads);
+    let dev_out = Buffer::poisoned(on, BF16, rows, heads.out());
+    let dev_lse = Buffer::poisoned(on, F32, rows, heads.query);
+    let tiles = tile_list(on, ops::query_tiles_sm90a(&starts));
+    let dev_qkv = Buffer::of(on, BF16, &qkv);
+    ops::attention_forward_sm90a(on, dev_out.matrix, dev_lse.matrix, dev_qkv.matrix, tiles.matrix, heads)
+        .expect("launched");
+    close("attention sm90a lse", &dev_lse.read(), lse.f32(), 2e-5);
+    close("attention sm90a", &dev_out.read(), out.f32(), 1.2e-2);
+}
+
 /// `sequences` that share a prompt of `prompt` pages, each with a few positions of its own.
 pub fn check_decode(on: &dyn Machine, sequences: usize, prompt: usize, heads: Heads, seed: u64) {
     let mut draw = Draw::new(seed);

@@ -1,0 +1,294 @@
+//! A CUDA device: its context and stream, kernels loaded when they are first launched, memory.
+//!
+//! The driver's library is opened when it is first asked for. cudarc panics where it is missing, so
+//! its presence is asked before anything else.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+
+use super::compile::{architecture, cache_folder, cubin};
+use super::launch::{Arguments, CudaError, Engine, Shape};
+
+/// Bytes of dynamic shared memory that a kernel may have without asking.
+const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
+
+/// Where a program computes: `auto` (the first GPU if there is one), `cpu` or `cuda:N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Choice {
+    #[default]
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s {
+            "auto" => Ok(Choice::Auto),
+            "cpu" => Ok(Choice::Cpu),
+            "cuda" => Ok(Choice::Cuda(0)),
+            _ => match s.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(n)) => Ok(Choice::Cuda(n)),
+                _ => Err(format!("unknown device {s:?}: auto, cpu or cuda:N")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::Auto => f.write_str("auto"),
+            Choice::Cpu => f.write_str("cpu"),
+            Choice::Cuda(n) => write!(f, "cuda:{n}"),
+        }
+    }
+}
+
+impl Choice {
+    /// The device, or `None` for the CPU. `auto` falls back to the CPU and says why through `say`,
+    /// once a process; a GPU asked for by number must be there.
+    pub fn open(self, say: impl FnOnce(&str)) -> Result<Option<Gpu>, CudaError> {
+        static SAID: Once = Once::new();
+        match self {
+            Choice::Cpu => Ok(None),
+            Choice::Cuda(n) => Gpu::open(n).map(Some),
+            Choice::Auto => match Gpu::open(0) {
+                Ok(gpu) => Ok(Some(gpu)),
+                Err(error @ (CudaError::Missing(_) | CudaError::NoDevice { .. })) => {
+                    SAID.call_once(|| say(&format!("{error}: using the CPU")));
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+}
+
+/// Number of CUDA devices; an error where there is no driver.
+pub fn devices() -> Result<usize, CudaError> {
+    // SAFETY: opening NVIDIA's library runs its initialisers, which ask nothing of the caller.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::Missing("the CUDA driver (libcuda.so)"));
+    }
+    match CudaContext::device_count() {
+        Ok(n) => Ok(usize::try_from(n).unwrap_or(0)),
+        Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => Ok(0),
+        Err(error) => Err(failed("counting devices", error)),
+    }
+}
+
+pub(crate) fn failed(place: &str, error: impl fmt::Debug) -> CudaError {
+    CudaError::Driver { place: place.into(), reason: format!("{error:?}") }
+}
+
+/// A loaded kernel, and the dynamic shared memory that it has been allowed.
+#[derive(Clone, Copy)]
+struct Loaded {
+    function: sys::CUfunction,
+    shared: u32,
+}
+
+// SAFETY: a handle of the driver, valid in every thread while the module is loaded, which is for
+// the life of the context.
+unsafe impl Send for Loaded {}
+
+/// One GPU with one stream. Work runs in the order in which it was launched.
+pub struct Gpu {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    architecture: String,
+    cache: Option<PathBuf>,
+    kernels: Mutex<HashMap<String, Loaded>>,
+    modules: Mutex<HashMap<&'static str, usize>>,
+}
+
+impl Gpu {
+    pub fn open(ordinal: usize) -> Result<Self, CudaError> {
+        let have = devices()?;
+        if ordinal >= have {
+            return Err(CudaError::NoDevice { wanted: ordinal, have });
+        }
+        let context = CudaContext::new(ordinal).map_err(|e| failed("opening the device", e))?;
+        // SAFETY: there is one stream, so nothing has to be ordered by events.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(|e| failed("making a stream", e))?;
+        let (major, minor) = context.compute_capability().map_err(|e| failed("its capability", e))?;
+        Ok(Gpu {
+            context,
+            stream,
+            architecture: architecture(major, minor),
+            cache: cache_folder(),
+            kernels: Mutex::default(),
+            modules: Mutex::default(),
+        })
+    }
+
+    /// The device's name and architecture, for the record.
+    pub fn name(&self) -> String {
+        let name = self.context.name().unwrap_or_else(|_| "unnamed device".into());
+        format!("{name} ({})", self.architecture)
+    }
+
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// Waits for everything launched so far; errors of kernels show here.
+    pub fn synchronize(&self) -> Result<(), CudaError> {
+        self.stream.synchronize().map_err(|e| failed("synchronising", e))
+    }
+
+    /// `bytes` of device memory, not initialised; freed by [`Gpu::free`].
+    pub fn allocate(&self, bytes: usize) -> Result<u64, CudaError> {
+        self.bind()?;
+        // SAFETY: the context is current.
+        unsafe { result::malloc_sync(bytes.max(1)) }.map_err(|e| failed("allocating", e))
+    }
+
+    /// Frees after everything launched so far.
+    ///
+    /// # Safety
+    /// `address` came from [`Gpu::allocate`] and is not used again.
+    pub unsafe fn free(&self, address: u64) -> Result<(), CudaError> {
+        self.synchronize()?;
+        self.bind()?;
+        // SAFETY: promised by the caller; nothing runs that could use it.
+        unsafe { result::free_sync(address) }.map_err(|e| failed("freeing", e))
+    }
+
+    /// Copies `data` to `address`, after everything launched so far.
+    ///
+    /// # Safety
+    /// As many bytes were allocated there.
+    pub unsafe fn write(&self, address: u64, data: &[u8]) -> Result<(), CudaError> {
+        self.synchronize()?;
+        self.bind()?;
+        // SAFETY: promised by the caller.
+        unsafe { result::memcpy_htod_sync(address, data) }.map_err(|e| failed("copying to the device", e))
+    }
+
+    /// Copies from `address` to `data`, after everything launched so far.
+    ///
+    /// # Safety
+    /// As many bytes were allocated there.
+    pub unsafe fn read(&self, address: u64, data: &mut [u8]) -> Result<(), CudaError> {
+        self.synchronize()?;
+        self.bind()?;
+        // SAFETY: promised by the caller.
+        unsafe { result::memcpy_dtoh_sync(data, address) }.map_err(|e| failed("copying from the device", e))
+    }
+
+    pub(crate) fn bind(&self) -> Result<(), CudaError> {
+        self.context.bind_to_thread().map_err(|e| failed("binding the context", e))
+    }
+
+    fn load(&self, source: &'static str, name: &str) -> Result<Loaded, CudaError> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let module = match modules.get(source) {
+            Some(&module) => module as sys::CUmodule,
+            None => {
+                let image = cubin(source, &self.architecture, self.cache.as_deref())?;
+                // SAFETY: a whole cubin; it is copied, and the module is kept as long as the context.
+                let module = unsafe { result::module::load_data(image.as_ptr().cast()) }
+                    .map_err(|e| failed(&format!("loading {source}"), e))?;
+                modules.insert(source, module as usize);
+                module
+            }
+        };
+        let c_name = CString::new(name).expect("names hold no zero byte");
+        // SAFETY: the module is loaded.
+        let function = unsafe { result::module::get_function(module, c_name) }
+            .map_err(|e| failed(&format!("finding {name}"), e))?;
+        Ok(Loaded { function, shared: SHARED_WITHOUT_ASKING })
+    }
+}
+
+impl Engine for Gpu {
+    fn launch(
+        &self,
+        source: &'static str,
+        name: &str,
+        shape: Shape,
+        mut arguments: Arguments,
+    ) -> Result<(), CudaError> {
+        self.bind()?;
+        let mut kernels = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = match kernels.get(name) {
+            Some(&loaded) => loaded,
+            None => self.load(source, name)?,
+        };
+        if shape.shared > loaded.shared {
+            let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is loaded.
+            unsafe {
+                result::function::set_function_attribute(loaded.function, attribute, shape.shared as i32)
+            }
+            .map_err(|e| failed(&format!("{name}: {} bytes of shared memory", shape.shared), e))?;
+            loaded.shared = shape.shared;
+        }
+        kernels.insert(name.to_owned(), loaded);
+        drop(kernels);
+        let [x, y, z] = shape.grid;
+        // SAFETY: the launchers pass the arguments that the kernel takes, of matrices that whoever
+        // made them promised to be there.
+        unsafe {
+            result::launch_kernel(
+                loaded.function,
+                (x, y, z),
+                (shape.block, 1, 1),
+                shape.shared,
+                self.stream.cu_stream(),
+                &mut arguments.pointers(),
+            )
+        }
+        .map_err(|e| failed(&format!("launching {name}"), e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_chosen_by_name() {
+        for (text, choice) in [
+            ("auto", Choice::Auto),
+            ("cpu", Choice::Cpu),
+            ("cuda:3", Choice::Cuda(3)),
+            ("cuda:0", Choice::Cuda(0)),
+        ] {
+            assert_eq!(text.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), text);
+        }
+        assert_eq!("cuda".parse(), Ok(Choice::Cuda(0)));
+        for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1"] {
+            assert!(text.parse::<Choice>().is_err(), "{text:?} is no device");
+        }
+    }
+
+    #[test]
+    fn a_machine_without_gpu_says_so_once_and_goes_on() {
+        if devices().is_ok_and(|n| n > 0) {
+            eprintln!("NOT RUN: this machine has a GPU");
+            return;
+        }
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            let device = Choice::Auto.open(|text| said.push(text.to_owned())).expect("the CPU will do");
+            assert!(device.is_none());
+        }
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].ends_with(": using the CPU"), "{said:?}");
+        assert!(Choice::Cuda(0).open(|_| ()).is_err(), "a GPU asked for must be there");
+        assert!(Choice::Cpu.open(|_| ()).is_ok_and(|d| d.is_none()));
+    }
+}
