@@ -1,8 +1,11 @@
-//! The loss contract: cross-entropy, clipped policy gradient and KL penalty from per-token data,
-//! each divided by its own GLOBAL token count, so that accumulation over micro-batches is exact.
+//! The loss contract: cross-entropy, clipped policy gradient, KL penalty and value loss from
+//! per-token data, each divided by its own GLOBAL count, so that accumulation over micro-batches
+//! is exact.
 //!
-//! SFT masks, GRPO (Shao et al. 2024), DAPO's asymmetric clip (Yu et al. 2025) and Dr.GRPO (Liu et
-//! al. 2025) are then data: weights, advantages and counts.
+//! SFT masks, GRPO (Shao et al. 2024), DAPO's asymmetric clip (Yu et al. 2025), Dr.GRPO (Liu et
+//! al. 2025), RLOO (Ahmadian et al. 2024) and REINFORCE++ (Hu 2025) are then data: weights,
+//! advantages and counts. GSPO (Zheng et al. 2025) needs one reduction a sequence
+//! ([`SequenceMeans`]), PPO (Schulman et al. 2017) a value head ([`value`]).
 
 /// Schulman's estimators of `KL(π ‖ ref)` from `Δ = log ref − log π` of a sampled token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -14,6 +17,26 @@ pub enum KlEstimator {
     /// `e^Δ − Δ − 1`: unbiased, never negative; GRPO's choice.
     #[default]
     K3,
+}
+
+impl KlEstimator {
+    /// The estimate, and its derivative by `log π`, from `Δ = log ref − log π`.
+    pub fn value_and_slope(self, delta: f64) -> (f64, f64) {
+        match self {
+            KlEstimator::K1 => (-delta, 1.0),
+            KlEstimator::K2 => (0.5 * delta * delta, -delta),
+            KlEstimator::K3 => (delta.exp_m1() - delta, -delta.exp_m1()),
+        }
+    }
+}
+
+/// What the ratio of new to old policy is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RatioLevel {
+    #[default]
+    Token,
+    /// GSPO (Zheng et al. 2025, eq. 7): the geometric mean over the sequence's policy tokens.
+    Sequence,
 }
 
 /// How the terms of the loss are formed and divided.
@@ -34,6 +57,14 @@ pub struct Objective {
     pub kl: KlEstimator,
     /// Logits are divided by it before the softmax: the sampler's temperature.
     pub temperature: f32,
+    pub ratio: RatioLevel,
+    /// Divisor of the value term: tokens over all micro-batches and ranks of the step.
+    pub value_count: f64,
+    /// A value counts as moved from its old one by at most this (PPO's value clip).
+    pub value_clip: Option<f32>,
+    /// Coefficient of `log² Z` a token, weighted and divided as its cross-entropy (Chowdhery et
+    /// al. 2022, "PaLM", section 5); 0: none.
+    pub z_loss: f32,
 }
 
 impl Default for Objective {
@@ -47,6 +78,10 @@ impl Default for Objective {
             importance_cap: None,
             kl: KlEstimator::K3,
             temperature: 1.0,
+            ratio: RatioLevel::Token,
+            value_count: 1.0,
+            value_clip: None,
+            z_loss: 0.0,
         }
     }
 }
@@ -64,6 +99,20 @@ pub struct Terms {
     pub old: Option<f32>,
     /// Under the reference policy; needed where `kl` is not 0.
     pub reference: f32,
+    /// Takes the place of the token's own ratio and importance weight.
+    pub sequence: Option<SequenceMeans>,
+}
+
+/// Means over a sequence's policy tokens, in nats.
+///
+/// A sequence's weights must be equal for the gradient to be that of its loss: each token then
+/// carries `1/n` of it, and `d log_ratio / d logprob` is `1/n`.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct SequenceMeans {
+    /// Of `log π − log π_old`.
+    pub log_ratio: f64,
+    /// Of `log π_old − log π_sampler`; 0 where the sampler's are unknown.
+    pub log_importance: f64,
 }
 
 /// Sums over tokens, to be added up over micro-batches. Loss terms are already divided by their
@@ -93,6 +142,12 @@ pub struct StepSums {
     pub abs_delta_sum: f64,
     /// Policy tokens whose importance weight was cut at the cap.
     pub importance_truncated: f64,
+    /// `Σ` of the z-loss term, a part of `loss`.
+    pub z_loss: f64,
+    /// The value term, a part of `loss`; its tokens; those whose gradient the value clip stopped.
+    pub value: f64,
+    pub value_tokens: f64,
+    pub value_clipped: f64,
 }
 
 impl std::ops::AddAssign for StepSums {
@@ -113,6 +168,10 @@ impl std::ops::AddAssign for StepSums {
         self.approx_kl_sum += other.approx_kl_sum;
         self.abs_delta_sum += other.abs_delta_sum;
         self.importance_truncated += other.importance_truncated;
+        self.z_loss += other.z_loss;
+        self.value += other.value;
+        self.value_tokens += other.value_tokens;
+        self.value_clipped += other.value_clipped;
     }
 }
 
@@ -144,11 +203,7 @@ pub fn forward(sums: &mut StepSums, terms: &Terms, logprob: f32, entropy: f32, o
     if terms.kl != 0.0 {
         let weight = f64::from(terms.kl) / objective.kl_count;
         let delta = f64::from(terms.reference) - logp;
-        let (value, slope) = match objective.kl {
-            KlEstimator::K1 => (-delta, 1.0),
-            KlEstimator::K2 => (0.5 * delta * delta, -delta),
-            KlEstimator::K3 => (delta.exp_m1() - delta, -delta.exp_m1()),
-        };
+        let (value, slope) = objective.kl.value_and_slope(delta);
         sums.kl_tokens += 1.0;
         sums.kl += weight * value;
         sums.loss += weight * value;
@@ -159,13 +214,16 @@ pub fn forward(sums: &mut StepSums, terms: &Terms, logprob: f32, entropy: f32, o
 
 fn policy(sums: &mut StepSums, terms: &Terms, logp: f64, objective: &Objective) -> f64 {
     let old = terms.old.map_or(logp, f64::from);
-    let (ratio, advantage) = ((logp - old).exp(), f64::from(terms.advantage));
+    let log_ratio = terms.sequence.map_or(logp - old, |means| means.log_ratio);
+    let (ratio, advantage) = (log_ratio.exp(), f64::from(terms.advantage));
     let mut weight = f64::from(terms.policy) / objective.policy_count;
     sums.policy_tokens += 1.0;
     if let Some(sampler) = terms.sampler {
         sums.abs_delta_sum += (old - f64::from(sampler)).abs();
         if let Some(cap) = objective.importance_cap {
-            let importance = (old - f64::from(sampler)).exp();
+            let log_importance =
+                terms.sequence.map_or(old - f64::from(sampler), |means| means.log_importance);
+            let importance = log_importance.exp();
             sums.importance_truncated += f64::from(u8::from(importance > f64::from(cap)));
             weight *= importance.min(f64::from(cap));
         }
@@ -180,4 +238,33 @@ fn policy(sums: &mut StepSums, terms: &Terms, logp: f64, objective: &Objective) 
     sums.policy += loss;
     sums.loss += loss;
     if stopped { 0.0 } else { -weight * ratio * advantage }
+}
+
+/// Adds one token's value term `w/2 max((v − R)², (v' − R)²) / count` to `sums` and returns its
+/// derivative by `v`; `v'` is `v` kept within the clip around the old value `v_old` (the clipped
+/// value loss of PPO's reference implementation; Huang et al. 2022, "The 37 implementation details
+/// of PPO", detail 9). `target` is the return `R`.
+pub fn value(sums: &mut StepSums, weight: f32, old: f32, target: f32, v: f32, objective: &Objective) -> f32 {
+    let weight = f64::from(weight) / objective.value_count;
+    let (v, old, target) = (f64::from(v), f64::from(old), f64::from(target));
+    let reach = objective.value_clip.map_or(f64::INFINITY, f64::from);
+    let kept = old + (v - old).clamp(-reach, reach);
+    let (free, held) = ((v - target).powi(2), (kept - target).powi(2));
+    let stopped = held > free;
+    let loss = 0.5 * weight * free.max(held);
+    sums.value += loss;
+    sums.loss += loss;
+    sums.value_tokens += 1.0;
+    sums.value_clipped += f64::from(u8::from(stopped));
+    if stopped { 0.0 } else { (weight * (v - target)) as f32 }
+}
+
+/// Adds one token's z-loss `w c z² / count` to `sums`, `z` being `log Z` of its logits and `w` its
+/// cross-entropy weight, and returns the derivative by `z`.
+pub fn z(sums: &mut StepSums, weight: f32, z: f32, objective: &Objective) -> f32 {
+    let weight = f64::from(weight) * f64::from(objective.z_loss) / objective.cross_entropy_count;
+    let z = f64::from(z);
+    sums.z_loss += weight * z * z;
+    sums.loss += weight * z * z;
+    (2.0 * weight * z) as f32
 }

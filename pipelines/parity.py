@@ -3,6 +3,8 @@
 
     parity.py --write DIR       random tiny models, saved by transformers, with what it computes of them
     parity.py --verify DIR...   model directories written by this suite load in transformers and agree
+    parity.py --verify-adapter BASE ADAPTER MERGED    PEFT makes of base and adapter what stands merged
+    parity.py --verify-events DIR    TensorBoard reads the event files of a run
 
 A fixture is a Hugging Face directory beside `expected.safetensors` (logits, gradients, weights after ten
 steps of AdamW) and `run.json` (documents, settings, losses, gradient norms). All in single precision on the
@@ -251,10 +253,38 @@ def verify(place):
     return apart < 1e-5
 
 
+def verify_adapter(base, adapter, merged):
+    from peft import PeftModel
+
+    load = lambda place: AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    with torch.no_grad():
+        alone, whole = load(base), load(merged)
+        tokens = torch.arange(40)[None] % whole.config.vocab_size
+        before = alone(input_ids=tokens).logits.clone()
+        adapted = PeftModel.from_pretrained(alone, adapter)(input_ids=tokens).logits
+        want = whole(input_ids=tokens).logits
+    apart, moved = distance(adapted, want), distance(before, want)
+    print(f"{adapter}: PEFT's logits apart {apart:.1e} from the merged model's; the base's {moved:.1e}")
+    return apart < 1e-5 < 1e-3 < moved
+
+
+def verify_events(place):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(place), size_guidance={"tensors": 0, "scalars": 0})
+    events.Reload()
+    series = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    for tag, points in series.items():
+        print(f"{place}: {tag}: steps {points[0].step} to {points[-1].step}, last {points[-1].value:.6g}")
+    return len(series) > 3
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path, metavar="DIR")
     parser.add_argument("--verify", type=Path, nargs="+", metavar="DIR")
+    parser.add_argument("--verify-adapter", type=Path, nargs=3, metavar=("BASE", "ADAPTER", "MERGED"))
+    parser.add_argument("--verify-events", type=Path, metavar="DIR")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -265,6 +295,10 @@ def main():
     for place in arguments.verify or []:
         if not verify(place):
             sys.exit(f"{place}: transformers computes other logits")
+    if arguments.verify_adapter and not verify_adapter(*arguments.verify_adapter):
+        sys.exit("PEFT makes something else of the adapter")
+    if arguments.verify_events and not verify_events(arguments.verify_events):
+        sys.exit("TensorBoard sees nothing")
 
 
 if __name__ == "__main__":

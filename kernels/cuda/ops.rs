@@ -8,7 +8,7 @@ use bytemuck::{NoUninit, Zeroable};
 use super::decode_plan::Plan;
 use super::launch::{Arguments, CudaError, Element, Engine, Matrix, Shape};
 use crate::attention::Heads;
-use crate::policy_loss::{KlEstimator, Objective, Terms};
+use crate::policy_loss::{KlEstimator, Objective, RatioLevel, Terms};
 
 type Done = Result<(), CudaError>;
 
@@ -400,6 +400,8 @@ pub fn policy_loss(
     rows: Matrix,
     objective: &Objective,
 ) -> Done {
+    let plain = objective.ratio == RatioLevel::Token && objective.z_loss == 0.0;
+    assert!(plain, "ratios of sequences and the z-loss have no kernel yet");
     let count = terms.rows;
     let blocks = count.div_ceil(256);
     terms.expect("terms", Element::F32, count, 7);

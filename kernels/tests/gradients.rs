@@ -271,12 +271,13 @@ proptest! {
     ) {
         let objective = Objective {
             cross_entropy_count: 3.0, policy_count: 5.0, kl_count: 7.0, clip_low: 0.2, clip_high: 0.3,
-            importance_cap: cap.map(|c| c as f32), kl, temperature: 1.0,
+            importance_cap: cap.map(|c| c as f32), kl, ..Objective::default()
         };
         let terms = Terms {
             cross_entropy: weights.0 as f32, policy: weights.1 as f32, kl: weights.2 as f32,
             advantage: advantage as f32, sampler: Some(sampler as f32),
             old: (!on_policy).then_some(old as f32), reference: reference as f32,
+            ..Terms::default()
         };
         let old = if on_policy { f64::from(logp as f32) } else { f64::from(old as f32) };
         let loss = |logp: f64| {

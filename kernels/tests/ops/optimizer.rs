@@ -19,7 +19,7 @@ pub fn check_policy_loss(on: &dyn Machine, count: usize, seed: u64) {
         clip_high: 0.28,
         importance_cap: [None, Some(1.1)][draw.below(2) as usize],
         kl: [KlEstimator::K1, KlEstimator::K2, KlEstimator::K3][draw.below(3) as usize],
-        temperature: 1.0,
+        ..Objective::default()
     };
     let weight = |draw: &mut Draw| if draw.below(3) == 0 { 0.0 } else { draw.uniform() };
     let mut terms = Vec::new();
@@ -35,6 +35,7 @@ pub fn check_policy_loss(on: &dyn Machine, count: usize, seed: u64) {
             sampler: (draw.below(3) > 0).then(|| near(&mut draw)),
             old: (draw.below(3) > 0).then(|| near(&mut draw)),
             reference: near(&mut draw),
+            ..Terms::default()
         });
         rows.extend([logp, draw.uniform(), 0.0]);
     }

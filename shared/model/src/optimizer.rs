@@ -6,6 +6,7 @@ use std::path::Path;
 use cognate_kernels::adamw;
 
 use crate::files::{read_sets, write_weights};
+use crate::weights::Slot;
 use crate::{Dtype, Model, ModelError, Trainer, Weights};
 
 /// AdamW's constants.
@@ -38,12 +39,22 @@ pub struct AdamW {
     first: Weights,
     second: Weights,
     steps: u64,
+    /// Parts of tensors that stay as they are.
+    frozen: Vec<Slot>,
 }
 
 impl AdamW {
     pub fn new(model: &Model, config: AdamWConfig) -> Self {
         let zeros = || Weights::zeros(&model.config, model.device);
-        AdamW { config, first: zeros(), second: zeros(), steps: 0 }
+        AdamW { config, first: zeros(), second: zeros(), steps: 0, frozen: Vec::new() }
+    }
+
+    /// Keeps the tensors whose Hugging Face name `matches` as they are, out of the gradient's norm too; returns how many
+    /// values those are. A tied head goes by the name of the embedding. Not a part of the saved state.
+    pub fn freeze(&mut self, model: &Model, matches: impl Fn(&str) -> bool) -> usize {
+        self.frozen = model.weights.slots(&model.config);
+        self.frozen.retain(|slot| matches(&slot.name));
+        self.frozen.iter().map(Slot::len).sum()
     }
 
     /// Steps taken so far.
@@ -61,6 +72,10 @@ impl AdamW {
         lr: f32,
         max_norm: Option<f32>,
     ) -> StepReport {
+        let mut gradients = trainer.gradients_mut().tensors_mut();
+        for slot in &self.frozen {
+            gradients[slot.tensor].f32_mut()[slot.offset..][..slot.len()].fill(0.0);
+        }
         let norm = trainer.gradient_norm();
         if !norm.is_finite() {
             trainer.zero_gradients();
@@ -80,6 +95,15 @@ impl AdamW {
             bias2: bias(self.config.beta2) as f32,
             scale: if clipped { (limit / norm) as f32 } else { 1.0 },
         };
+        // Without a gradient only decay moves a weight.
+        let kept: Vec<Vec<f32>> = match self.config.weight_decay {
+            0.0 => Vec::new(),
+            _ => {
+                let all = model.weights.tensors();
+                let values = |s: &Slot| all[s.tensor].f32()[s.offset..][..s.len()].to_vec();
+                self.frozen.iter().map(values).collect()
+            }
+        };
         let weights = model.weights.tensors_mut().into_iter();
         let gradients = trainer.gradients_mut().tensors_mut();
         let moments = self.first.tensors_mut().into_iter().zip(self.second.tensors_mut());
@@ -87,6 +111,10 @@ impl AdamW {
             // Vectors (norms, biases) are the tensors of one row.
             let weight_decay = if w.rows() == 1 { 0.0 } else { self.config.weight_decay };
             adamw::forward(w, g, m, v, adamw::Update { weight_decay, ..update });
+        }
+        let mut weights = model.weights.tensors_mut();
+        for (slot, values) in self.frozen.iter().zip(kept) {
+            weights[slot.tensor].f32_mut()[slot.offset..][..slot.len()].copy_from_slice(&values);
         }
         StepReport { gradient_norm: norm, clipped }
     }

@@ -1,11 +1,11 @@
 //! One training step's forward and backward over a packed batch, gradients accumulated.
 
-use cognate_kernels::policy_loss::{self, Objective, StepSums, Terms};
+use cognate_kernels::policy_loss::{self, Objective, RatioLevel, SequenceMeans, StepSums, Terms};
 use cognate_kernels::{Tensor, attention, classifier, gather, grad_norm, matmul};
 
 use crate::llama::{self, Activations, Backward, Recompute};
 use crate::packing::check;
-use crate::{Gradients, Model, ModelError, Weights};
+use crate::{Gradients, Model, ModelError, ValueHead, Weights};
 
 /// Packed documents and what their tokens weigh in the loss.
 ///
@@ -39,6 +39,11 @@ pub struct PolicyTerms<'a> {
     pub kl_weight: &'a [f32],
     /// Log-probabilities under the reference policy; needed where `kl_weight` is not 0.
     pub reference: &'a [f32],
+    /// Weight of the value term, on the head of [`Trainer::set_value_head`]; empty: all 0.
+    pub value_weight: &'a [f32],
+    /// Values before the inner epochs, and the returns they should have had.
+    pub value_old: &'a [f32],
+    pub value_target: &'a [f32],
 }
 
 impl Batch<'_> {
@@ -57,6 +62,32 @@ impl Batch<'_> {
         terms
     }
 
+    /// Weight of the value term of token `t`.
+    fn value_weight(&self, t: usize) -> f32 {
+        self.policy.and_then(|p| p.value_weight.get(t).copied()).unwrap_or(0.0)
+    }
+
+    /// What [`RatioLevel::Sequence`] puts in the place of each token's own ratio, `[T]`, from the
+    /// present log-probabilities; empty where there is nothing to compare them with.
+    fn sequence_means(&self, logprobs: &[f32]) -> Vec<SequenceMeans> {
+        let Some(p) = &self.policy else { return Vec::new() };
+        let mut means = vec![SequenceMeans::default(); self.tokens.len()];
+        for span in self.starts.windows(2) {
+            let span = span[0] as usize..span[1] as usize;
+            let (mut ratio, mut importance, mut n) = (0.0, 0.0, 0.0);
+            for t in span.clone().filter(|&t| p.weight.get(t).is_some_and(|w| *w != 0.0)) {
+                let old = p.old.get(t).copied().unwrap_or(logprobs[t]);
+                ratio += f64::from(logprobs[t]) - f64::from(old);
+                importance += p.sampler.get(t).map_or(0.0, |s| f64::from(old) - f64::from(*s));
+                n += 1.0;
+            }
+            if n > 0.0 {
+                means[span].fill(SequenceMeans { log_ratio: ratio / n, log_importance: importance / n });
+            }
+        }
+        means
+    }
+
     fn check(&self) -> Result<(), ModelError> {
         let n = self.tokens.len();
         let length = |name: &str, slice: &[f32], optional: bool| {
@@ -73,6 +104,9 @@ impl Batch<'_> {
             length("old logprobs", p.old, true)?;
             length("kl weight", p.kl_weight, true)?;
             length("reference logprobs", p.reference, p.kl_weight.is_empty())?;
+            length("value weight", p.value_weight, true)?;
+            length("old values", p.value_old, p.value_weight.is_empty())?;
+            length("value targets", p.value_target, p.value_weight.is_empty())?;
         }
         Ok(())
     }
@@ -81,6 +115,7 @@ impl Batch<'_> {
 /// Gradients, and the arena in which a step is computed; reused from step to step.
 pub struct Trainer {
     gradients: Gradients,
+    values: Option<ValueHead>,
     work: Work,
 }
 
@@ -102,8 +137,16 @@ struct Work {
     logits: Tensor,
     stats: Vec<classifier::Row>,
     dlogp: Vec<f32>,
+    /// Target logits, then derivatives by log Z, of a chunk; empty without z-loss.
+    z: Vec<f32>,
     logprobs: Vec<f32>,
     entropies: Vec<f32>,
+    /// Values `[T]` and those of the rows `[R]`, with their gradient; empty without a head.
+    values: Vec<f32>,
+    row_values: Vec<f32>,
+    dvalues: Vec<f32>,
+    /// `[T]` with [`RatioLevel::Sequence`], else empty.
+    means: Vec<SequenceMeans>,
     partial: Vec<f64>,
 }
 
@@ -127,6 +170,7 @@ impl Trainer {
         let empty = |cols| Tensor::zeros(device, 0, cols);
         Trainer {
             gradients: Weights::zeros(config, device),
+            values: None,
             work: Work {
                 activations: Activations::new(config, device, max_tokens, Some(recompute)),
                 backward: Backward::new(config, device, max_tokens),
@@ -141,8 +185,13 @@ impl Trainer {
                 logits: empty(config.vocab_size),
                 stats: Vec::new(),
                 dlogp: Vec::new(),
+                z: Vec::new(),
                 logprobs: Vec::with_capacity(max_tokens),
                 entropies: Vec::with_capacity(max_tokens),
+                values: Vec::new(),
+                row_values: Vec::new(),
+                dvalues: Vec::new(),
+                means: Vec::new(),
                 partial: Vec::new(),
             },
         }
@@ -168,17 +217,28 @@ impl Trainer {
         work.rows.clear();
         for (t, &position) in work.positions.iter().enumerate() {
             let terms = batch.terms(t);
-            if terms.cross_entropy == 0.0 && terms.policy == 0.0 && terms.kl == 0.0 {
+            let weights = [terms.cross_entropy, terms.policy, terms.kl, batch.value_weight(t)];
+            if weights == [0.0; 4] {
                 continue;
             }
             if position == 0 {
                 let reason = format!("token {t} opens a document and has a weight, but nothing predicts it");
                 return Err(ModelError::Batch(reason));
             }
+            if weights[3] != 0.0 && self.values.is_none() {
+                return Err(ModelError::Batch(format!("the value of token {t} has a weight, but no head")));
+            }
             work.rows.push(t as u32 - 1);
         }
         let mut sums = StepSums::default();
-        work.classify(model, batch, objective, Some((&mut self.gradients, &mut sums)));
+        work.means.clear();
+        if objective.ratio == RatioLevel::Sequence {
+            // The ratio of a sequence is known after its last token: one forward more.
+            work.classify(model, batch, objective, None, None);
+            work.means = batch.sequence_means(&work.logprobs);
+        }
+        let values = self.values.as_mut();
+        work.classify(model, batch, objective, values, Some((&mut self.gradients, &mut sums)));
         if !work.rows.is_empty() {
             work.backward(model, batch, &mut self.gradients);
         }
@@ -200,8 +260,28 @@ impl Trainer {
         work.rows.extend((0..tokens.len() as u32).filter(|&t| work.positions[t as usize] > 0).map(|t| t - 1));
         let batch = Batch { tokens, starts, ..Batch::default() };
         let objective = Objective { temperature, ..Objective::default() };
-        work.classify(model, &batch, &objective, None);
+        work.means.clear();
+        work.classify(model, &batch, &objective, self.values.as_mut(), None);
         Ok(())
+    }
+
+    /// Trains `head` along with the model from now on, where batches weigh values.
+    pub fn set_value_head(&mut self, head: ValueHead) {
+        self.values = Some(head);
+    }
+
+    pub fn value_head(&self) -> Option<&ValueHead> {
+        self.values.as_ref()
+    }
+
+    pub fn value_head_mut(&mut self) -> Option<&mut ValueHead> {
+        self.values.as_mut()
+    }
+
+    /// Value of the state that each token of the last batch was drawn in, `[T]`; 0 likewise, and
+    /// empty without a head.
+    pub fn values(&self) -> &[f32] {
+        &self.work.values
     }
 
     /// Log-probability in nats of each token of the last batch, `[T]`; 0 where none was computed.
@@ -246,6 +326,7 @@ impl Work {
         model: &Model,
         batch: &Batch<'_>,
         objective: &Objective,
+        mut value_head: Option<&mut ValueHead>,
         mut learn: Option<(&mut Gradients, &mut StepSums)>,
     ) {
         let heads = model.config.heads();
@@ -254,6 +335,8 @@ impl Work {
             per_token.clear();
             per_token.resize(n, 0.0);
         }
+        self.values.clear();
+        self.values.resize(if value_head.is_some() { n } else { 0 }, 0.0);
         if self.rows.is_empty() {
             return;
         }
@@ -282,6 +365,11 @@ impl Work {
             self.logits.set_rows(span.len());
             matmul::forward(&mut self.logits, &self.chunk, head);
             self.stats.resize(span.len(), [0.0; 3]);
+            self.z.clear();
+            if objective.z_loss != 0.0 && learn.is_some() {
+                let logits = self.logits.f32().chunks_exact(vocabulary).zip(targets);
+                self.z.extend(logits.map(|(row, &t)| row[t as usize] / objective.temperature));
+            }
             classifier::forward(&mut self.logits, &mut self.stats, targets, objective.temperature);
             self.dlogp.clear();
             for (&row, &[logprob, entropy, _]) in self.rows[span.clone()].iter().zip(&self.stats) {
@@ -289,7 +377,14 @@ impl Work {
                 self.logprobs[t] = logprob;
                 self.entropies[t] = entropy;
                 if let Some((_, sums)) = &mut learn {
-                    self.dlogp.push(policy_loss::forward(sums, &batch.terms(t), logprob, entropy, objective));
+                    let sequence = self.means.get(t).copied();
+                    let terms = Terms { sequence, ..batch.terms(t) };
+                    let mut dlogp = policy_loss::forward(sums, &terms, logprob, entropy, objective);
+                    if let Some(z) = self.z.get_mut(self.dlogp.len()) {
+                        *z = policy_loss::z(sums, terms.cross_entropy, *z - logprob, objective);
+                        dlogp -= *z;
+                    }
+                    self.dlogp.push(dlogp);
                 }
             }
             if let Some((gradients, _)) = &mut learn {
@@ -300,6 +395,12 @@ impl Work {
                     targets,
                     objective.temperature,
                 );
+                // By a logit, log Z has the derivative p. The kernel gave -dz (1 - p) for it at the target and
+                // dz p elsewhere; dz more at the target makes it dz p everywhere.
+                let logits = self.logits.f32_mut().chunks_exact_mut(vocabulary).zip(targets);
+                for ((row, &target), dz) in logits.zip(&self.z) {
+                    row[target as usize] += dz / objective.temperature;
+                }
                 let dhead = gradients.head.as_mut().unwrap_or(&mut gradients.embedding);
                 matmul::backward_weight(dhead, &self.logits, &self.chunk);
                 self.dchunk.set_rows(span.len());
@@ -307,6 +408,22 @@ impl Work {
                 self.dpicked.f32_mut()[span.start * c..span.end * c].copy_from_slice(self.dchunk.f32());
             }
             first = span.end;
+        }
+        if let Some(head) = &mut value_head {
+            head.forward(&mut self.row_values, &self.picked);
+            self.rows.iter().zip(&self.row_values).for_each(|(&r, &v)| self.values[r as usize + 1] = v);
+            if let (Some((_, sums)), Some(p)) = (&mut learn, &batch.policy) {
+                self.dvalues.clear();
+                for (&row, &v) in self.rows.iter().zip(&self.row_values) {
+                    let t = row as usize + 1;
+                    let weight = batch.value_weight(t);
+                    self.dvalues.push(match weight {
+                        0.0 => 0.0,
+                        w => policy_loss::value(sums, w, p.value_old[t], p.value_target[t], v, objective),
+                    });
+                }
+                head.backward(&mut self.dpicked, &self.picked, &self.dvalues);
+            }
         }
     }
 

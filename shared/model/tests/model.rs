@@ -75,7 +75,8 @@ impl Data {
 
     fn batch<'a>(&'a self, tokens: &'a [u32], starts: &'a [u32]) -> Batch<'a> {
         let [cross_entropy, weight, kl_weight, advantage, sampler, old, reference] = &self.arrays;
-        let policy = PolicyTerms { weight, advantage, sampler, old, kl_weight, reference };
+        let policy =
+            PolicyTerms { weight, advantage, sampler, old, kl_weight, reference, ..Default::default() };
         Batch { tokens, starts, cross_entropy, policy: Some(policy) }
     }
 }
@@ -214,7 +215,8 @@ fn packed_equals_separate_and_accumulated() {
         let span = span[0] as usize..span[1] as usize;
         let [cross_entropy, weight, kl_weight, advantage, sampler, old, reference] =
             data.arrays.each_ref().map(|a| &a[span.clone()]);
-        let policy = PolicyTerms { weight, advantage, sampler, old, kl_weight, reference };
+        let policy =
+            PolicyTerms { weight, advantage, sampler, old, kl_weight, reference, ..Default::default() };
         let starts = [0, span.len() as u32];
         let batch =
             Batch { tokens: &tokens[span.clone()], starts: &starts, cross_entropy, policy: Some(policy) };

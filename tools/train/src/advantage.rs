@@ -1,5 +1,5 @@
 //! Group-relative advantages (Shao et al. 2024, "DeepSeekMath", equation 3 ff.; Liu et al. 2025 for the rule without
-//! the deviation).
+//! the deviation; Ahmadian et al. 2024, equation 8, for the mean of the others).
 
 use crate::cli::AdvantageRule;
 
@@ -15,8 +15,10 @@ pub fn advantages(rewards: &[f64], rule: AdvantageRule, eps: f64) -> Option<Vec<
     let n = rewards.len() as f64;
     let mean = rewards.iter().sum::<f64>() / n;
     let scale = match rule {
-        AdvantageRule::Mean => 1.0,
         AdvantageRule::Std => deviation(rewards) + eps,
+        // r_i less the mean of the others is n/(n-1) times r_i less the mean of all.
+        AdvantageRule::LeaveOneOut => (n - 1.0) / n,
+        AdvantageRule::Mean | AdvantageRule::Batch | AdvantageRule::Gae => 1.0,
     };
     Some(rewards.iter().map(|r| (r - mean) / scale).collect())
 }
@@ -41,6 +43,10 @@ mod tests {
         // Mean 1/4, sample deviation 1/2.
         assert_eq!(a, [1.5, -0.5, -0.5, -0.5]);
         assert_eq!(advantages(&[1.0, 0.0], AdvantageRule::Mean, 9.0).unwrap(), [0.5, -0.5]);
+        let others = advantages(&[1.0, 0.0, 0.5, 0.0], AdvantageRule::LeaveOneOut, 9.0).unwrap();
+        for (got, want) in others.iter().zip([1.0 - 0.5 / 3.0, -0.5, 0.5 - 1.0 / 3.0, -0.5]) {
+            assert!((got - want).abs() < 1e-12);
+        }
         let damped = advantages(&[1.0, 0.0, 0.0, 0.0], AdvantageRule::Std, 0.5).unwrap();
         assert_eq!(damped[0], 0.75);
     }

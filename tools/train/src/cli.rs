@@ -36,7 +36,7 @@ pub enum Command {
     Lm(Supervised),
     /// Fine-tune a model on packed sequences (the same step; loss where the data's weights say)
     Sft(Supervised),
-    /// GRPO on scored rollouts read from stdin, as the end of the pipe cog-sample | cog-judge | cog-train rl
+    /// Reinforcement learning (DAPO, GRPO, PPO …) on scored rollouts read from stdin, as the end of the pipe cog-sample | cog-judge | cog-train rl
     Rl(Reinforce),
 }
 
@@ -59,6 +59,9 @@ pub struct Supervised {
     /// Stop after the step that reaches this many tokens (before --epochs)
     #[arg(long, value_name = "N")]
     pub tokens: Option<u64>,
+    /// Add X log² Z a token to the loss, which keeps logits from drifting (0: not)
+    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    pub z_loss: f32,
     #[command(flatten)]
     pub optimisation: Optimisation,
     #[command(flatten)]
@@ -91,37 +94,77 @@ pub struct Reinforce {
     /// Refuse rollouts that are older than this many optimizer steps
     #[arg(long, value_name = "N")]
     pub max_staleness: Option<u64>,
-    /// How rewards become advantages: std: (r - mean) / (std + eps), as GRPO; mean: r - mean, as Dr. GRPO
-    #[arg(long, value_enum, default_value_t = AdvantageRule::Std, value_name = "RULE")]
-    pub advantage: AdvantageRule,
-    /// The eps of --advantage std
+    /// Settings of the loss by name; --advantage, --normalise, --ratio, --equal-groups, --kl-in and the clips change
+    /// them one by one
+    #[arg(long, value_enum, default_value_t = Algorithm::Dapo, value_name = "NAME")]
+    pub algorithm: Algorithm,
+    /// How rewards become advantages: std: (r - mean) / (std + eps) of the prompt's samples; mean: r - mean;
+    /// leave-one-out: r - mean of the others; batch: the return from each token on, normalised over the step; gae:
+    /// generalised advantage estimation with a learned value head, normalised likewise [default: the algorithm's]
+    #[arg(long, value_enum, value_name = "RULE")]
+    pub advantage: Option<AdvantageRule>,
+    /// The eps of --advantage std, batch and gae
     #[arg(long, default_value_t = 1e-6, value_name = "X")]
     pub advantage_eps: f64,
-    /// What the loss is divided by: tokens of the step (DAPO), sequences with the mean over each (GRPO as
-    /// published), or constant: sequences times the longest answer allowed (Dr. GRPO)
-    #[arg(long, value_enum, default_value_t = Normalisation::Tokens, value_name = "RULE")]
-    pub normalise: Normalisation,
+    /// What the ratio of new to old policy is taken over [default: the algorithm's]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub ratio: Option<Ratio>,
+    /// What the loss is divided by: tokens of the step; sequences, with the mean over each; constant: sequences
+    /// times the longest answer allowed; samples: sequences, with the sum over each [default: the algorithm's]
+    #[arg(long, value_enum, value_name = "RULE")]
+    pub normalise: Option<Normalisation>,
+    /// Prompts whose samples have equal rewards: drop, or keep them in the divisor [default: the algorithm's]
+    #[arg(long, value_enum, value_name = "RULE")]
+    pub equal_groups: Option<EqualGroups>,
+    /// Ask for N prompts a step and train on at most --groups of those that are not dropped, drawn from the seed
+    /// (dynamic sampling) [default: --groups]
+    #[arg(long, value_name = "N")]
+    pub sample_groups: Option<u64>,
+    /// Penalise answers that reach into the last N tokens allowed, the more the further (0: not)
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub overlong_buffer: u32,
+    /// What --overlong-buffer takes off the reward of an answer that reaches the limit
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    pub overlong_penalty: f64,
     /// Answers cut off by length: keep (reward as judged), zero (reward 0), mask (in the group's mean, not in the loss)
     #[arg(long, value_enum, default_value_t = Truncated::Keep, value_name = "RULE")]
     pub truncated: Truncated,
-    /// Lower clip: the ratio counts down to 1 - X
-    #[arg(long, default_value_t = 0.2, value_name = "X")]
-    pub clip_low: f32,
-    /// Upper clip: the ratio counts up to 1 + X
-    #[arg(long, default_value_t = 0.28, value_name = "X")]
-    pub clip_high: f32,
+    /// Lower clip: the ratio counts down to 1 - X [default: the algorithm's]
+    #[arg(long, value_name = "X")]
+    pub clip_low: Option<f32>,
+    /// Upper clip: the ratio counts up to 1 + X [default: the algorithm's]
+    #[arg(long, value_name = "X")]
+    pub clip_high: Option<f32>,
     /// Cap of the importance weight between sampler and trainer (0 switches the correction off)
     #[arg(long, default_value_t = 2.0, value_name = "X")]
     pub importance_cap: f32,
     /// Coefficient of the KL term to the reference model
     #[arg(long, default_value_t = 0.0, value_name = "X")]
     pub kl: f32,
-    /// Estimator of the KL term (Schulman, "Approximating KL divergence", 2020)
-    #[arg(long, value_enum, default_value_t = Kl::K3, value_name = "NAME")]
-    pub kl_estimator: Kl,
+    /// Where the KL term stands: in the loss, or taken off each token's reward [default: the algorithm's]
+    #[arg(long, value_enum, value_name = "PLACE")]
+    pub kl_in: Option<KlPlace>,
+    /// Estimator of the KL term (Schulman, "Approximating KL divergence", 2020) [default: k3; in the reward: k1]
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub kl_estimator: Option<Kl>,
     /// Reference model of the KL term [default: the initial model]
     #[arg(long, value_name = "DIR")]
     pub reference: Option<PathBuf>,
+    /// gae: discount of later rewards
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    pub gamma: f64,
+    /// gae: 1 trusts the rewards alone, 0 the next value
+    #[arg(long, default_value_t = 0.95, value_name = "X")]
+    pub gae_lambda: f64,
+    /// gae: coefficient of the value loss
+    #[arg(long, default_value_t = 0.5, value_name = "X")]
+    pub value_coefficient: f32,
+    /// gae: a value counts as moved by at most X within a step (0: not clipped)
+    #[arg(long, default_value_t = 0.2, value_name = "X")]
+    pub value_clip: f32,
+    /// gae: peak learning rate of the value head [default: --lr]
+    #[arg(long, value_name = "X")]
+    pub value_lr: Option<f64>,
     /// Optimizer steps made of one step's groups
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub minibatches: u64,
@@ -180,6 +223,23 @@ pub struct Optimisation {
     /// Clip the gradient to this global norm (0: never)
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     pub clip: f32,
+    /// Keep the tensors as they are whose Hugging Face name matches REGEX, e.g. 'embed_tokens|layers\.[0-3]\.'
+    #[arg(long, value_name = "REGEX", conflicts_with = "lora_rank")]
+    pub freeze: Option<String>,
+    /// Train low-rank adapters of this rank instead of the weights; the output is merged (0: no adapters)
+    #[arg(long, default_value_t = 0, value_name = "R")]
+    pub lora_rank: usize,
+    /// Adapters count alpha / rank times
+    #[arg(long, default_value_t = 16.0, value_name = "X")]
+    pub lora_alpha: f32,
+    /// Matrices that get an adapter
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAMES",
+        default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+    )]
+    pub lora_targets: Vec<String>,
     /// Tokens in one forward and backward; a step's gradient is accumulated over as many as it takes
     #[arg(long, default_value_t = 4096, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub micro_tokens: u64,
@@ -208,6 +268,21 @@ pub struct Keeping {
     /// Write metric/1 records here when the run is complete (until then they grow in CHECKPOINT/metrics.jsonl)
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
+    /// With --lora-rank: also write the adapter, in PEFT's layout
+    #[arg(long, value_name = "DIR", requires = "lora_rank")]
+    pub adapter: Option<PathBuf>,
+    /// Save the state and exit 0 after the step that ends past this many seconds; the same command goes on
+    #[arg(long, value_name = "SECONDS")]
+    pub max_time: Option<f64>,
+    /// Write TensorBoard event files into this folder as well
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
+    /// Draw the metrics over the steps when the run is complete
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// What the machine could do at best, to measure the use made of it (metric mfu)
+    #[arg(long, value_name = "FLOP/S")]
+    pub peak_flops: Option<f64>,
     /// Label of the run in its metrics
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
@@ -231,10 +306,55 @@ pub enum WeightType {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// Token-level loss, higher upper clip, equal groups dropped
+    Dapo,
+    /// As published: the mean over each answer
+    Grpo,
+    /// Neither deviation nor length divides
+    DrGrpo,
+    /// Ratio and clip of whole sequences
+    Gspo,
+    /// The mean of a prompt's other samples as baseline
+    Rloo,
+    /// No groups: returns normalised over the step
+    #[value(name = "reinforce++")]
+    #[serde(rename = "reinforce++")]
+    ReinforcePlusPlus,
+    /// A learned value head and generalised advantage estimation
+    Ppo,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AdvantageRule {
     Std,
     Mean,
+    LeaveOneOut,
+    Batch,
+    Gae,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ratio {
+    Token,
+    Sequence,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EqualGroups {
+    Drop,
+    Keep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KlPlace {
+    Loss,
+    Reward,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
@@ -243,6 +363,7 @@ pub enum Normalisation {
     Tokens,
     Sequences,
     Constant,
+    Samples,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]

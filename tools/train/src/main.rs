@@ -1,6 +1,7 @@
 //! Trains Llama models: `lm` and `sft` on packed sequences, `rl` on scored rollouts.
 
 mod advantage;
+mod algorithm;
 mod assets;
 mod cli;
 mod dataset;
@@ -8,12 +9,15 @@ mod intake;
 mod metrics;
 mod micro_batch;
 mod optimise;
+mod plot;
 mod reinforce;
+mod returns;
 mod rollouts;
 mod run_dir;
 mod schedule;
 mod start;
 mod supervised;
+mod tensorboard;
 
 use std::process::ExitCode;
 

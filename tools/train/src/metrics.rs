@@ -8,11 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cognate_records::{Metric, Record};
 
+use crate::cli::Keeping;
+use crate::plot;
+use crate::tensorboard::Events;
+
 pub struct MetricsLog {
     file: File,
     path: PathBuf,
     labels: BTreeMap<String, String>,
     pending: Vec<u8>,
+    events: Option<Events>,
 }
 
 impl MetricsLog {
@@ -39,7 +44,14 @@ impl MetricsLog {
         let file = File::options().append(true).open(path).with_context(place)?;
         let mut labels = BTreeMap::from([("stage".to_owned(), stage.to_owned())]);
         labels.extend(label.map(|l| ("label".to_owned(), l.to_owned())));
-        Ok(Self { file, path: path.to_path_buf(), labels, pending: Vec::new() })
+        Ok(Self { file, path: path.to_path_buf(), labels, pending: Vec::new(), events: None })
+    }
+
+    /// As [`Self::open`], with what the flags ask for.
+    pub fn of(flags: &Keeping, path: &Path, step: u64, stage: &str) -> Result<Self> {
+        let mut log = Self::open(path, step, stage, flags.label.as_deref())?;
+        log.events = flags.tensorboard.as_deref().map(|dir| Events::create(dir, step)).transpose()?;
+        Ok(log)
     }
 
     /// A number that is a function of data and settings.
@@ -64,20 +76,38 @@ impl MetricsLog {
         }
         self.pending.extend_from_slice(value.to_string().as_bytes());
         self.pending.push(b'\n');
+        if let Some(events) = &mut self.events {
+            events.scalar(step, name, metric.value);
+        }
+    }
+
+    /// The share of the machine's peak that `flops` in `seconds` are, where the peak is known.
+    pub fn utilisation(&mut self, step: u64, flops: f64, seconds: f64, peak: Option<f64>) {
+        if let Some(peak) = peak {
+            self.measured(step, "mfu", flops / seconds / peak);
+        }
     }
 
     /// Writes what was put, so that it can be watched.
     pub fn flush(&mut self) -> Result<()> {
         self.file.write_all(&self.pending).with_context(|| self.path.display().to_string())?;
         self.pending.clear();
-        Ok(())
+        self.events.as_mut().map_or(Ok(()), Events::flush)
     }
 
-    /// Copies the log to its final name.
-    pub fn deliver(&mut self, to: &Path) -> Result<()> {
+    /// Copies the log to its final name, and draws it, where the flags ask for it.
+    pub fn deliver(&mut self, flags: &Keeping) -> Result<()> {
         self.flush()?;
-        let bytes = fs::read(&self.path).with_context(|| self.path.display().to_string())?;
-        cognate_output::write_file(to, &bytes).with_context(|| to.display().to_string())
+        if let Some(to) = &flags.metrics {
+            let bytes = fs::read(&self.path).with_context(|| self.path.display().to_string())?;
+            cognate_output::write_file(to, &bytes).with_context(|| to.display().to_string())?;
+        }
+        if let Some(to) = &flags.plot {
+            let metrics = cognate_records::Reader::open(&self.path)?.collect::<Result<Vec<Metric>, _>>()?;
+            cognate_output::write_file(to, plot::draw(&metrics).as_bytes())
+                .with_context(|| to.display().to_string())?;
+        }
+        Ok(())
     }
 }
 
@@ -99,7 +129,8 @@ mod tests {
         log.put(3, "loss", 3.0);
         log.measured(3, "tokens_per_second", 9.0);
         let out = temp.path().join("out.jsonl");
-        log.deliver(&out).unwrap();
+        log.flush().unwrap();
+        fs::copy(&path, &out).unwrap();
         let read: Vec<Metric> = cognate_records::Reader::open(&out).unwrap().map(Result::unwrap).collect();
         let seen: Vec<_> = read.iter().map(|m| (m.step.unwrap(), m.name.as_str())).collect();
         assert_eq!(seen, [(1, "loss"), (2, "loss"), (3, "loss"), (3, "tokens_per_second")]);

@@ -25,6 +25,11 @@ pub struct Policy {
     pub old: Vec<f32>,
     pub kl_weight: Vec<f32>,
     pub reference: Vec<f32>,
+    pub value_weight: Vec<f32>,
+    pub value_old: Vec<f32>,
+    pub value_target: Vec<f32>,
+    /// Of the whole answer, as shaped; advantages come of it.
+    pub reward: f64,
 }
 
 /// Rows one after another without padding.
@@ -50,6 +55,9 @@ impl MicroBatch {
             (&mut to.old, &from.old),
             (&mut to.kl_weight, &from.kl_weight),
             (&mut to.reference, &from.reference),
+            (&mut to.value_weight, &from.value_weight),
+            (&mut to.value_old, &from.value_old),
+            (&mut to.value_target, &from.value_target),
         ] {
             to.extend_from_slice(from);
         }
@@ -81,6 +89,9 @@ impl MicroBatch {
                 old: &p.old,
                 kl_weight: &p.kl_weight,
                 reference: &p.reference,
+                value_weight: &p.value_weight,
+                value_old: &p.value_old,
+                value_target: &p.value_target,
             }),
         }
     }

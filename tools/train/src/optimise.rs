@@ -4,10 +4,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use cognate_model::{AdamW, AdamWConfig, Model, ModelError, Objective, StepSums, Trainer};
+use cognate_model::{
+    AdamW, AdamWConfig, Lora, LoraConfig, Model, ModelError, Objective, StepReport, StepSums, Trainer,
+    ValueHead,
+};
 
 use crate::cli::Optimisation;
 use crate::micro_batch::{MicroBatch, Row, join};
+use crate::start::Origin;
 
 /// A data fault of the model crate ends with exit code 3, any other with 1.
 pub fn fault(error: ModelError) -> anyhow::Error {
@@ -18,10 +22,40 @@ pub fn fault(error: ModelError) -> anyhow::Error {
 pub struct Learner {
     pub model: Model,
     trainer: Trainer,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     clip: Option<f32>,
     micro_tokens: u64,
+    adamw: AdamWConfig,
+    /// Learning rate of the value head, as a multiple of the model's.
+    value_lr: f64,
 }
+
+enum Optimizer {
+    Full(Box<AdamW>),
+    Adapters(Box<Lora>),
+}
+
+/// A loss or a gradient that is no number: what, where, and which records were in it.
+#[derive(Debug)]
+pub struct NotFinite {
+    pub what: String,
+    /// Of the step; `None` where it shows only in their sum.
+    pub micro_batch: Option<usize>,
+    pub records: Vec<String>,
+}
+
+impl std::fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = self.micro_batch.map_or_else(String::new, |index| format!(" in micro-batch {index}"));
+        write!(f, "{}{place} (records {})", self.what, names(&self.records))
+    }
+}
+
+impl std::error::Error for NotFinite {}
+
+const OPTIMIZER: &str = "optimizer.safetensors";
+const ADAPTERS: &str = "adapters.safetensors";
+const VALUE_HEAD: &str = "value_head.safetensors";
 
 /// What a step did.
 #[derive(Debug, Clone, Copy)]
@@ -32,29 +66,84 @@ pub struct Outcome {
 }
 
 impl Learner {
-    pub fn new(model: Model, flags: &Optimisation) -> Self {
-        let optimizer = AdamW::new(&model, adamw(flags));
-        Self::with(model, optimizer, flags)
+    /// Begins at the model that `origin` gives, or goes on at what a checkpoint holds.
+    pub fn start(origin: &Origin, checkpoint: Option<&Path>, flags: &Optimisation) -> Result<Self> {
+        let lora = LoraConfig {
+            rank: flags.lora_rank,
+            alpha: flags.lora_alpha,
+            targets: flags.lora_targets.clone(),
+        };
+        let (model, optimizer) = match (checkpoint, flags.lora_rank > 0) {
+            (None, true) => {
+                let model = origin.model()?;
+                let adapters = Lora::new(&model, lora, origin.seed()).map_err(fault)?;
+                (model, Optimizer::Adapters(Box::new(adapters)))
+            }
+            (Some(dir), true) => {
+                let mut model = origin.model()?;
+                let adapters = Lora::open(&dir.join(ADAPTERS), &mut model, lora).map_err(fault)?;
+                (model, Optimizer::Adapters(Box::new(adapters)))
+            }
+            (None, false) => {
+                let model = origin.model()?;
+                let optimizer = AdamW::new(&model, adamw(flags));
+                (model, Optimizer::Full(Box::new(optimizer)))
+            }
+            (Some(dir), false) => {
+                let model = Model::open(dir).map_err(fault)?;
+                let optimizer = AdamW::open(&dir.join(OPTIMIZER), &model, adamw(flags)).map_err(fault)?;
+                (model, Optimizer::Full(Box::new(optimizer)))
+            }
+        };
+        let mut learner = Self::with(model, optimizer, flags);
+        if let (Some(names), Optimizer::Full(optimizer)) = (&flags.freeze, &mut learner.optimizer) {
+            let regex = regex::Regex::new(names).map_err(|e| cognate_cli::usage(format!("--freeze: {e}")))?;
+            let frozen = optimizer.freeze(&learner.model, |name| regex.is_match(name));
+            if frozen == 0 || frozen == learner.model.parameters() {
+                let reason = if frozen == 0 { "matches no tensor" } else { "leaves nothing to train" };
+                return Err(cognate_cli::usage(format!("--freeze {names}: {reason}")));
+            }
+        }
+        Ok(learner)
     }
 
-    /// Model and moments as a checkpoint holds them.
-    pub fn open(dir: &Path, flags: &Optimisation) -> Result<Self> {
-        let model = Model::open(dir).map_err(fault)?;
-        let optimizer =
-            AdamW::open(&dir.join("optimizer.safetensors"), &model, adamw(flags)).map_err(fault)?;
-        Ok(Self::with(model, optimizer, flags))
+    /// Writes the adapter, if that is what is trained, in PEFT's layout.
+    pub fn save_adapter(&self, dir: &Path, base: &str) -> Result<()> {
+        match &self.optimizer {
+            Optimizer::Adapters(adapters) => adapters.save_adapter(dir, base).map_err(fault),
+            Optimizer::Full(_) => Ok(()),
+        }
     }
 
-    fn with(model: Model, optimizer: AdamW, flags: &Optimisation) -> Self {
+    fn with(model: Model, optimizer: Optimizer, flags: &Optimisation) -> Self {
         let trainer = Trainer::new(&model, flags.micro_tokens as usize);
         let clip = (flags.clip > 0.0).then_some(flags.clip);
-        Self { model, trainer, optimizer, clip, micro_tokens: flags.micro_tokens }
+        let (micro_tokens, adamw) = (flags.micro_tokens, adamw(flags));
+        Self { model, trainer, optimizer, clip, micro_tokens, adamw, value_lr: 1.0 }
     }
 
-    /// Writes what [`Self::open`] reads, in full precision.
+    /// Trains a value head along: a fresh one, or the checkpoint's.
+    pub fn add_value_head(&mut self, checkpoint: Option<&Path>, lr: f64) -> Result<()> {
+        self.value_lr = lr;
+        self.trainer.set_value_head(match checkpoint {
+            Some(dir) => ValueHead::open(&dir.join(VALUE_HEAD), &self.model).map_err(fault)?,
+            None => ValueHead::new(&self.model),
+        });
+        Ok(())
+    }
+
+    /// Writes what [`Self::start`] reads, in full precision.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        self.model.save(dir, cognate_model::Dtype::F32).map_err(fault)?;
-        self.optimizer.save(&self.model, &dir.join("optimizer.safetensors")).map_err(fault)
+        if let Some(head) = self.trainer.value_head() {
+            head.save(&dir.join(VALUE_HEAD)).map_err(fault)?;
+        }
+        match &self.optimizer {
+            Optimizer::Full(optimizer) => {
+                self.model.save(dir, cognate_model::Dtype::F32).map_err(fault)?;
+                optimizer.save(&self.model, &dir.join(OPTIMIZER)).map_err(fault)
+            }
+            Optimizer::Adapters(adapters) => adapters.save(&dir.join(ADAPTERS)).map_err(fault),
+        }
     }
 
     /// Micro-batches of the size that [`Self::step`] will use.
@@ -76,27 +165,48 @@ impl Learner {
                 .map_err(fault)
                 .with_context(|| format!("micro-batch {index} ({})", names(&micro.ids)))?;
             if !part.loss.is_finite() {
-                anyhow::bail!(
-                    "the loss is {} in micro-batch {index} (records {})",
-                    part.loss,
-                    names(&micro.ids)
-                );
+                return Err(anyhow::Error::new(NotFinite {
+                    what: format!("the loss is {}", part.loss),
+                    micro_batch: Some(index),
+                    records: micro.ids.clone(),
+                }));
             }
             sums += part;
         }
-        let report = self.optimizer.step(&mut self.model, &mut self.trainer, lr as f32, self.clip);
+        let report = self.update(lr as f32);
         if !report.gradient_norm.is_finite() {
-            let ids: Vec<String> = batches.iter().flat_map(|b| b.ids.iter().cloned()).collect();
-            anyhow::bail!("the gradient norm is {} (records {})", report.gradient_norm, names(&ids));
+            return Err(anyhow::Error::new(NotFinite {
+                what: format!("the gradient norm is {}", report.gradient_norm),
+                micro_batch: None,
+                records: batches.iter().flat_map(|b| b.ids.iter().cloned()).collect(),
+            }));
+        }
+        if let Some(head) = self.trainer.value_head_mut() {
+            let norm = head.step(self.adamw, (lr * self.value_lr) as f32, self.clip);
+            anyhow::ensure!(norm.is_finite(), "the gradient norm of the value head is {norm}");
         }
         Ok(Outcome { sums, gradient_norm: report.gradient_norm })
     }
 
-    /// Log-probability of every token of `micro` under `other`, or under the present weights.
-    pub fn score(&mut self, other: Option<&Model>, micro: &MicroBatch, temperature: f32) -> Result<Vec<f32>> {
+    fn update(&mut self, lr: f32) -> StepReport {
+        let (model, trainer, clip) = (&mut self.model, &mut self.trainer, self.clip);
+        match &mut self.optimizer {
+            Optimizer::Full(optimizer) => optimizer.step(model, trainer, lr, clip),
+            Optimizer::Adapters(adapters) => adapters.step(model, trainer, self.adamw, lr, clip),
+        }
+    }
+
+    /// Log-probability of every token of `micro` under `other`, or under the present weights; and the values of the
+    /// states that they were drawn in, where there is a value head.
+    pub fn score(
+        &mut self,
+        other: Option<&Model>,
+        micro: &MicroBatch,
+        temperature: f32,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
         let model = other.unwrap_or(&self.model);
         self.trainer.score(model, micro.tokens(), &micro.bounds(), temperature).map_err(fault)?;
-        Ok(self.trainer.logprobs()[..micro.tokens().len()].to_vec())
+        Ok((self.trainer.logprobs().to_vec(), self.trainer.values().to_vec()))
     }
 }
 

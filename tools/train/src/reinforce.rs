@@ -1,4 +1,4 @@
-//! `rl`: GRPO on scored rollouts, one end of the pipe cog-sample | cog-judge | cog-train rl.
+//! `rl`: policy gradients on scored rollouts, one end of the pipe cog-sample | cog-judge | cog-train rl.
 //!
 //! For each step: read the batch whole, journal it durably, step, publish the new version, ask for the next. What is
 //! on disk between any two of these is enough to go on: the last checkpoint, the journal since, and nothing else. A
@@ -6,23 +6,26 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use cognate_cli::Common;
-use cognate_model::{KlEstimator, Model, Objective, StepSums};
+use cognate_model::{Model, StepSums};
 use cognate_policy::{PolicyError, Publisher, Request};
 use cognate_random::Key;
 use cognate_records::{Lines, Provenance};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Kl, Reinforce};
+use crate::algorithm::Recipe;
+use crate::cli::Reinforce;
 use crate::intake::{Arrival, Intake, StepBatch};
 use crate::metrics::MetricsLog;
 use crate::micro_batch::Row;
 use crate::optimise::Learner;
-use crate::rollouts::{Prepared, Recipe, answer_tokens, policy_count, prepare};
+use crate::returns::{estimate, mean_kl};
+use crate::rollouts::{Prepared, answer_tokens, policy_count, prepare};
 use crate::run_dir::RunDir;
 use crate::schedule::Schedule;
-use crate::start::{self, Origin};
+use crate::start::{self, Origin, Stop};
+use crate::supervised::flops;
 
 const CHECKPOINT_EVERY: u64 = 10;
 
@@ -80,18 +83,21 @@ impl<'a> Run<'a> {
         let mut publisher = Publisher::open(&flags.policy, flags.keep_versions).map_err(fault)?;
         let origin = Origin::of_model(&flags.model, common.seed)?;
         let schedule = Schedule::new(&flags.optimisation, flags.steps);
+        let recipe = Recipe::of(flags)?;
         let keeping = &flags.keeping;
         let path = keeping.checkpoint.clone().unwrap_or_else(|| start::state_path(&keeping.output));
-        let identity = identity(flags, &origin, &schedule)?;
+        let identity = identity(flags, &recipe, &origin, &schedule)?;
         let state = RunDir::open(&path, &Value::Object(identity), keeping.restart, keeping.keep)?;
-        let (learner, step, tokens) = match state.latest()? {
-            Some(c) => (
-                Learner::open(&c.path, &flags.optimisation)?,
-                c.step,
-                c.state["tokens"].as_u64().unwrap_or(0),
-            ),
-            None => (Learner::new(origin.model()?, &flags.optimisation), 0, 0),
-        };
+        let latest = state.latest()?;
+        let checkpoint = latest.as_ref().map(|c| c.path.as_path());
+        let mut learner = Learner::start(&origin, checkpoint, &flags.optimisation)?;
+        let (step, tokens) =
+            latest.as_ref().map_or((0, 0), |c| (c.step, c.state["tokens"].as_u64().unwrap_or(0)));
+        if recipe.values() {
+            let peak = flags.optimisation.lr;
+            let lr = flags.value_lr.map_or(1.0, |lr| if peak == 0.0 { 0.0 } else { lr / peak });
+            learner.add_value_head(checkpoint, lr)?;
+        }
         let journal = state.journal()?;
         if step == 0 && journal.is_empty() {
             publisher.clear().map_err(fault)?;
@@ -101,14 +107,7 @@ impl<'a> Run<'a> {
             (Some(directory), true) => Some(Model::open(directory).map_err(crate::optimise::fault)?),
             (None, true) => Some(origin.model()?),
         };
-        let log = MetricsLog::open(&state.metrics_path(), step, "rl", keeping.label.as_deref())?;
-        let recipe = Recipe {
-            advantage: flags.advantage,
-            eps: flags.advantage_eps,
-            normalise: flags.normalise,
-            truncated: flags.truncated,
-            kl: flags.kl,
-        };
+        let log = MetricsLog::of(keeping, &state.metrics_path(), step, "rl")?;
         let mut run = Self {
             flags,
             origin,
@@ -138,6 +137,7 @@ impl<'a> Run<'a> {
         mut trace: impl FnMut(u64, Phase) -> Result<()>,
     ) -> Result<()> {
         let steps = self.flags.steps;
+        let started = Instant::now();
         let progress = common.progress("rl (steps)", Some(steps - self.step));
         self.publish()?;
         while self.step < steps {
@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
                 }
                 Arrival::Signal(signal) => {
                     self.checkpoint()?;
-                    start::leave(signal, self.state.path(), self.step, steps)
+                    start::leave(Stop::Signal(signal), self.state.path(), self.step, steps)
                 }
             };
             let waited = begun.elapsed().as_secs_f64();
@@ -174,6 +174,10 @@ impl<'a> Run<'a> {
             }
             progress.message(said);
             progress.inc(1);
+            if let (Some(why), true) = (start::stop(&self.flags.keeping, started), self.step < steps) {
+                self.checkpoint()?;
+                start::leave(why, self.state.path(), self.step, steps)
+            }
         }
         progress.finish();
         Ok(())
@@ -249,20 +253,25 @@ impl<'a> Run<'a> {
     fn optimise(&mut self, batch: &StepBatch) -> Result<String> {
         let begun = Instant::now();
         let step = batch.end.step;
-        let prepared = prepare(batch, &self.recipe, &self.origin.config)?;
+        let prepared = prepare(batch, &self.recipe, &self.origin.config, self.seed)?;
         if prepared.report.without_logprobs > 0 && !std::mem::replace(&mut self.warned, true) {
             self.note(format!(
                 "step {step}: {} rollouts lack the log-probabilities they were sampled with: no importance correction",
                 prepared.report.without_logprobs
             ));
         }
-        let (sums, norms) = self.inner(step, &prepared).with_context(|| format!("step {step}"))?;
+        let inner = self.inner(step, &prepared);
+        let (sums, norms) = inner.map_err(|e| self.state.not_finite(step, self.schedule.at(step), e))?;
         self.step = step;
         let trained: usize = prepared.groups.iter().flatten().map(|r| r.tokens.len()).sum();
         self.tokens += trained as u64;
         self.report(batch, &prepared, &sums, &norms);
         self.log.measured(step, "step_seconds", begun.elapsed().as_secs_f64());
-        self.log.measured(step, "tokens_per_second", trained as f64 / begun.elapsed().as_secs_f64());
+        let seconds = begun.elapsed().as_secs_f64();
+        self.log.measured(step, "tokens_per_second", trained as f64 / seconds);
+        let passes = self.flags.inner_epochs as f64;
+        let flops = passes * flops(&self.origin.config, &prepared.groups.concat());
+        self.log.utilisation(step, flops, seconds, self.flags.keeping.peak_flops);
         let r = &prepared.report;
         Ok(format!("step {step} reward {:.3} dropped {}/{}", r.reward_mean(), r.dropped, r.prompts))
     }
@@ -272,15 +281,22 @@ impl<'a> Run<'a> {
         let (mut sums, mut norms) = (StepSums::default(), Vec::new());
         let mut groups = prepared.groups.clone();
         let several = f.minibatches * f.inner_epochs > 1;
+        let recipe = self.recipe;
         for group in &mut groups {
             if self.reference.is_some() {
                 let scored = scores(&mut self.learner, self.reference.as_ref(), group, prepared.temperature)?;
-                group.iter_mut().zip(scored).for_each(|(row, s)| row.policy.reference = s);
+                group.iter_mut().zip(scored).for_each(|(row, s)| row.policy.reference = s.0);
             }
-            if several {
+            if several || recipe.values() || recipe.kl_in_reward() {
                 let scored = scores(&mut self.learner, None, group, prepared.temperature)?;
-                group.iter_mut().zip(scored).for_each(|(row, s)| row.policy.old = s);
+                for (row, (logprobs, values)) in group.iter_mut().zip(scored) {
+                    (row.policy.old, row.policy.value_old) = (logprobs, values);
+                }
             }
+        }
+        estimate(&mut groups, &recipe);
+        if recipe.kl_in_reward() && !groups.is_empty() {
+            self.log.put(step, "kl_reference", mean_kl(&groups, &recipe));
         }
         let lr = self.schedule.at(step);
         for epoch in 0..f.inner_epochs {
@@ -292,20 +308,9 @@ impl<'a> Run<'a> {
             let size = groups.len().div_ceil(f.minibatches as usize).max(1);
             for part in order.chunks(size) {
                 let rows: Vec<Row> = part.iter().flat_map(|g| groups[*g].iter().cloned()).collect();
-                let objective = Objective {
-                    policy_count: policy_count(rows.iter(), f.normalise, prepared.longest).max(1.0),
-                    kl_count: rows.iter().map(answer_tokens).sum::<usize>().max(1) as f64,
-                    clip_low: f.clip_low,
-                    clip_high: f.clip_high,
-                    importance_cap: (f.importance_cap > 0.0).then_some(f.importance_cap),
-                    kl: match f.kl_estimator {
-                        Kl::K1 => KlEstimator::K1,
-                        Kl::K2 => KlEstimator::K2,
-                        Kl::K3 => KlEstimator::K3,
-                    },
-                    temperature: prepared.temperature,
-                    ..Objective::default()
-                };
+                let count = policy_count(rows.iter(), recipe.normalise, prepared.longest);
+                let tokens = rows.iter().map(answer_tokens).sum();
+                let objective = recipe.objective(count, tokens, prepared.temperature);
                 let batches = self.learner.join(&rows);
                 let outcome = self.learner.step(&batches, &objective, lr)?;
                 sums += outcome.sums;
@@ -322,6 +327,7 @@ impl<'a> Run<'a> {
         log.put(step, "reward_std", r.reward_deviation());
         log.put(step, "groups", r.prompts as f64);
         log.put(step, "groups_dropped", share(r.dropped, r.prompts));
+        log.put(step, "groups_equal", share(r.equal, r.prompts));
         log.put(step, "rollouts", r.rollouts as f64);
         log.put(step, "judge_errors", r.judge_errors as f64);
         log.put(step, "length_mean", share(r.tokens, r.rollouts));
@@ -343,7 +349,11 @@ impl<'a> Run<'a> {
                 log.put(step, "logprob_difference", sums.abs_delta_sum / n);
                 log.put(step, "importance_truncated", sums.importance_truncated / n);
             }
-            if self.recipe.kl > 0.0 {
+            if sums.value_tokens > 0.0 {
+                log.put(step, "value_loss", sums.value / norms.len() as f64);
+                log.put(step, "value_clipped", sums.value_clipped / sums.value_tokens);
+            }
+            if self.recipe.kl_in_loss() {
                 log.put(step, "kl_reference", sums.kl / f64::from(self.recipe.kl) / norms.len() as f64);
             }
         }
@@ -367,7 +377,7 @@ impl<'a> Run<'a> {
     }
 
     fn request(&mut self, done: bool) -> Result<()> {
-        let groups = self.flags.groups;
+        let groups = self.flags.sample_groups.unwrap_or(self.flags.groups);
         let request = Request {
             step: self.step + 1,
             version: self.step,
@@ -395,9 +405,8 @@ impl<'a> Run<'a> {
     /// Delivers the model, then tells the sampler that the run is done.
     fn finish(mut self, common: &Common) -> Result<()> {
         let keeping = &self.flags.keeping;
-        if let Some(path) = &keeping.metrics {
-            self.log.deliver(path)?;
-        }
+        self.log.deliver(keeping)?;
+        self.origin.deliver_adapter(&self.learner, keeping)?;
         let mut history: Provenance = self.origin.history(common)?;
         if let Some(reference) = self.flags.reference.as_deref().filter(|_| self.recipe.kl > 0.0) {
             history = history.input(reference)?;
@@ -410,36 +419,40 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Log-probabilities of every row's tokens.
+/// Log-probabilities of every row's tokens, and their values.
 fn scores(
     learner: &mut Learner,
     model: Option<&Model>,
     rows: &[Row],
     temperature: f32,
-) -> Result<Vec<Vec<f32>>> {
+) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
     let mut found = Vec::with_capacity(rows.len());
     for micro in learner.join(rows) {
-        let mut all = learner.score(model, &micro, temperature)?;
+        let (mut logprobs, mut values) = learner.score(model, &micro, temperature)?;
         for _ in &micro.ids {
-            let rest = all.split_off(rows[found.len()].tokens.len());
-            found.push(std::mem::replace(&mut all, rest));
+            let n = rows[found.len()].tokens.len();
+            let rest = (logprobs.split_off(n), values.split_off(n.min(values.len())));
+            found.push((std::mem::replace(&mut logprobs, rest.0), std::mem::replace(&mut values, rest.1)));
         }
     }
     Ok(found)
 }
 
 /// Every setting that decides the result of a run.
-fn identity(flags: &Reinforce, origin: &Origin, schedule: &Schedule) -> Result<Map<String, Value>> {
+fn identity(
+    flags: &Reinforce,
+    recipe: &Recipe,
+    origin: &Origin,
+    schedule: &Schedule,
+) -> Result<Map<String, Value>> {
     let mut map = origin.identity()?;
     map.insert("stage".into(), "rl".into());
     let mut settings = json!({
-        "groups": flags.groups, "advantage": flags.advantage, "advantage-eps": flags.advantage_eps,
-        "normalise": flags.normalise, "truncated": flags.truncated, "clip-low": flags.clip_low,
-        "clip-high": flags.clip_high, "importance-cap": flags.importance_cap, "kl": flags.kl,
-        "kl-estimator": flags.kl_estimator, "minibatches": flags.minibatches,
-        "inner-epochs": flags.inner_epochs, "policy-dtype": flags.policy_dtype,
+        "groups": flags.groups, "sample-groups": flags.sample_groups, "minibatches": flags.minibatches,
+        "inner-epochs": flags.inner_epochs, "policy-dtype": flags.policy_dtype, "value-lr": flags.value_lr,
     });
     map.extend(settings.as_object_mut().map(std::mem::take).unwrap_or_default());
+    map.extend(recipe.identity());
     map.extend(start::optimisation_identity(&flags.optimisation, schedule));
     Ok(map)
 }

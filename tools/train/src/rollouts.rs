@@ -5,23 +5,14 @@
 
 use anyhow::{Result, anyhow};
 use cognate_model::LlamaConfig;
+use cognate_random::Key;
 use cognate_records::{Finish, Rollout, Status};
 
 use crate::advantage::{advantages, deviation};
-use crate::cli::{AdvantageRule, Normalisation, Truncated};
+use crate::algorithm::Recipe;
+use crate::cli::{EqualGroups, Normalisation, Truncated};
 use crate::intake::StepBatch;
 use crate::micro_batch::{Policy, Row};
-
-/// The choices that turn rewards into a loss.
-#[derive(Debug, Clone, Copy)]
-pub struct Recipe {
-    pub advantage: AdvantageRule,
-    pub eps: f64,
-    pub normalise: Normalisation,
-    pub truncated: Truncated,
-    /// Coefficient of the KL term; 0 for none.
-    pub kl: f32,
-}
 
 /// A step's data, ready for the optimizer.
 #[derive(Debug, Clone)]
@@ -41,6 +32,8 @@ pub struct Report {
     pub rewards: Vec<f64>,
     pub prompts: usize,
     /// Prompts whose rewards were all equal, or that had fewer than two.
+    pub equal: usize,
+    /// Prompts that are not trained on: of the above, those the recipe drops; and those beyond its number of groups.
     pub dropped: usize,
     pub rollouts: usize,
     pub judge_errors: usize,
@@ -65,7 +58,7 @@ impl Report {
 ///
 /// # Errors
 /// Naming the rollout (exit code 3) when it lacks what training needs, or does not fit the model.
-pub fn prepare(batch: &StepBatch, recipe: &Recipe, config: &LlamaConfig) -> Result<Prepared> {
+pub fn prepare(batch: &StepBatch, recipe: &Recipe, config: &LlamaConfig, seed: u64) -> Result<Prepared> {
     let mut report = Report::default();
     let temperature = temperature(batch)?;
     let with_logprobs = batch.rollouts.iter().all(|r| sampler_logprobs(r, temperature).is_some());
@@ -86,15 +79,28 @@ pub fn prepare(batch: &StepBatch, recipe: &Recipe, config: &LlamaConfig) -> Resu
         }
         let rewards: Vec<f64> = scored.iter().map(|s| s.1).collect();
         report.rewards.extend(&rewards);
-        let Some(advantages) = advantages(&rewards, recipe.advantage, recipe.eps) else {
+        let informative = advantages(&rewards, recipe.advantage, recipe.eps);
+        report.equal += usize::from(informative.is_none());
+        // What is compared over the batch needs no other sample of the prompt.
+        let few = rewards.is_empty() || (rewards.len() < 2 && !recipe.over_tokens());
+        if few || (informative.is_none() && recipe.equal_groups == EqualGroups::Drop) {
             report.dropped += 1;
             continue;
-        };
+        }
+        for (r, reward) in &mut scored {
+            *reward -= overlong(r, recipe).map_err(|e| reject(batch.end.step, r, &e))?;
+        }
+        let shaped: Vec<f64> = scored.iter().map(|s| s.1).collect();
+        let relative = advantages(&shaped, recipe.advantage, recipe.eps);
         let rows: Vec<Row> = scored
             .iter()
-            .zip(advantages)
+            .zip(relative.unwrap_or_else(|| vec![0.0; shaped.len()]))
             .filter(|((r, _), _)| recipe.truncated != Truncated::Mask || r.finish != Some(Finish::Length))
-            .map(|((r, _), advantage)| row(r, advantage, recipe, with_logprobs.then_some(temperature)))
+            .map(|((r, reward), advantage)| {
+                let mut row = row(r, advantage, recipe, with_logprobs.then_some(temperature));
+                row.policy.reward = *reward;
+                row
+            })
             .collect();
         if rows.is_empty() {
             report.dropped += 1;
@@ -102,6 +108,7 @@ pub fn prepare(batch: &StepBatch, recipe: &Recipe, config: &LlamaConfig) -> Resu
             groups.push(rows);
         }
     }
+    report.dropped += keep_some(&mut groups, recipe.most_groups, seed, batch.end.step);
     let allowed = batch.rollouts.iter().filter_map(|r| r.parameters.as_ref()).map(|p| p.max_tokens).max();
     let longest = match (recipe.normalise, allowed) {
         (Normalisation::Constant, None) => {
@@ -113,11 +120,37 @@ pub fn prepare(batch: &StepBatch, recipe: &Recipe, config: &LlamaConfig) -> Resu
     Ok(Prepared { groups, temperature, longest, report })
 }
 
+/// Keeps `most` groups (0: all), drawn from (seed, step), in their order; returns how many were left out.
+fn keep_some(groups: &mut Vec<Vec<Row>>, most: usize, seed: u64, step: u64) -> usize {
+    let surplus = if most == 0 { 0 } else { groups.len().saturating_sub(most) };
+    if surplus > 0 {
+        let mut order: Vec<usize> = (0..groups.len()).collect();
+        Key::new(seed).with("train").with("groups").with(step).stream().shuffle(&mut order);
+        order.truncate(most);
+        order.sort_unstable();
+        *groups = order.into_iter().map(|g| std::mem::take(&mut groups[g])).collect();
+    }
+    surplus
+}
+
+/// DAPO's soft penalty of an answer near its limit (Yu et al. 2025, eq. 13): nothing up to the buffer before the
+/// limit, then rising to the whole penalty at the limit itself.
+fn overlong(r: &Rollout, recipe: &Recipe) -> Result<f64, String> {
+    if recipe.overlong_buffer == 0 {
+        return Ok(0.0);
+    }
+    let limit = r.parameters.as_ref().map(|p| f64::from(p.max_tokens));
+    let limit = limit.ok_or("--overlong-buffer needs parameters.max_tokens")?;
+    let buffer = f64::from(recipe.overlong_buffer);
+    let over = r.ids.len() as f64 - (limit - buffer);
+    Ok(recipe.overlong_penalty * (over / buffer).clamp(0.0, 1.0))
+}
+
 /// Divisor of the policy loss over `rows`: their tokens, or their number, or their number times the longest answer.
 pub fn policy_count<'a>(rows: impl Iterator<Item = &'a Row>, rule: Normalisation, longest: u32) -> f64 {
     let each = |row: &Row| match rule {
         Normalisation::Tokens => answer_tokens(row) as f64,
-        Normalisation::Sequences => 1.0,
+        Normalisation::Sequences | Normalisation::Samples => 1.0,
         Normalisation::Constant => f64::from(longest),
     };
     rows.map(each).sum()
@@ -205,7 +238,7 @@ fn row(r: &Rollout, advantage: f64, recipe: &Recipe, temperature: Option<f32>) -
         std::iter::repeat_n(0.0, before).chain(std::iter::repeat_n(value, n)).collect()
     };
     let weight = match recipe.normalise {
-        Normalisation::Tokens | Normalisation::Constant => 1.0,
+        Normalisation::Tokens | Normalisation::Constant | Normalisation::Samples => 1.0,
         Normalisation::Sequences => 1.0 / n as f32,
     };
     let sampler = temperature.and_then(|t| sampler_logprobs(r, t)).unwrap_or_default();
@@ -221,9 +254,8 @@ fn row(r: &Rollout, advantage: f64, recipe: &Recipe, temperature: Option<f32>) -
                 [] => Vec::new(),
                 found => std::iter::repeat_n(0.0, before).chain(found.iter().copied()).collect(),
             },
-            old: Vec::new(),
-            kl_weight: if recipe.kl > 0.0 { on_answer(recipe.kl) } else { Vec::new() },
-            reference: Vec::new(),
+            kl_weight: if recipe.kl_in_loss() { on_answer(recipe.kl * weight) } else { Vec::new() },
+            ..Policy::default()
         },
     }
 }
@@ -236,13 +268,10 @@ fn reject(step: u64, r: &Rollout, reason: &str) -> anyhow::Error {
 mod tests {
     use super::*;
 
-    const RECIPE: Recipe = Recipe {
-        advantage: AdvantageRule::Std,
-        eps: 0.0,
-        normalise: Normalisation::Tokens,
-        truncated: Truncated::Keep,
-        kl: 0.0,
-    };
+    /// The settings of `dapo`, without the eps.
+    fn recipe() -> Recipe {
+        crate::algorithm::tests::recipe(&["--advantage-eps", "0"])
+    }
 
     fn line(prompt: &str, index: u32, ids: &[u32], status: &str, finish: &str) -> String {
         let logprobs: Vec<f32> = ids.iter().map(|_| -0.5).collect();
@@ -262,7 +291,7 @@ mod tests {
     }
 
     fn prepared(lines: &[String], recipe: &Recipe) -> Prepared {
-        prepare(&batch(lines), recipe, &LlamaConfig::default()).unwrap()
+        prepare(&batch(lines), recipe, &LlamaConfig::default(), 0).unwrap()
     }
 
     fn mixed() -> Vec<String> {
@@ -277,7 +306,7 @@ mod tests {
 
     #[test]
     fn equal_groups_and_the_judges_faults_are_left_out() {
-        let p = prepared(&mixed(), &RECIPE);
+        let p = prepared(&mixed(), &recipe());
         assert_eq!(p.groups.len(), 1);
         let rows = &p.groups[0];
         assert_eq!(rows.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["a#0", "a#1"]);
@@ -298,23 +327,23 @@ mod tests {
 
     #[test]
     fn counts_follow_the_rule() {
-        let rows = prepared(&mixed(), &RECIPE).groups.concat();
+        let rows = prepared(&mixed(), &recipe()).groups.concat();
         let count = |rule| policy_count(rows.iter(), rule, 5);
         assert_eq!(count(Normalisation::Tokens), 3.0);
         assert_eq!(count(Normalisation::Sequences), 2.0);
         assert_eq!(count(Normalisation::Constant), 10.0);
         let by_sequence =
-            prepared(&mixed(), &Recipe { normalise: Normalisation::Sequences, ..RECIPE }).groups.concat();
+            prepared(&mixed(), &Recipe { normalise: Normalisation::Sequences, ..recipe() }).groups.concat();
         assert_eq!(by_sequence[0].policy.weight, [0.0, 0.0, 0.5, 0.5]);
     }
 
     #[test]
     fn answers_cut_off_are_kept_zeroed_or_masked() {
         let lines = [line("a", 0, &[1], "AC", "length"), line("a", 1, &[2], "WA", "stop")];
-        assert_eq!(prepared(&lines, &RECIPE).report.rewards, [1.0, 0.0]);
-        let zeroed = prepared(&lines, &Recipe { truncated: Truncated::Zero, ..RECIPE });
+        assert_eq!(prepared(&lines, &recipe()).report.rewards, [1.0, 0.0]);
+        let zeroed = prepared(&lines, &Recipe { truncated: Truncated::Zero, ..recipe() });
         assert_eq!((zeroed.report.rewards.as_slice(), zeroed.groups.len()), (&[0.0, 0.0][..], 0));
-        let masked = prepared(&lines, &Recipe { truncated: Truncated::Mask, ..RECIPE });
+        let masked = prepared(&lines, &Recipe { truncated: Truncated::Mask, ..recipe() });
         assert_eq!(masked.groups[0].len(), 1);
         assert!(masked.groups[0][0].policy.advantage[2] < 0.0);
     }
@@ -324,7 +353,7 @@ mod tests {
         let good = line("a", 0, &[1, 2], "AC", "stop");
         let other = line("a", 1, &[1, 2], "WA", "stop");
         let refused = |bad: String| {
-            let result = prepare(&batch(&[bad, other.clone()]), &RECIPE, &LlamaConfig::default());
+            let result = prepare(&batch(&[bad, other.clone()]), &recipe(), &LlamaConfig::default(), 0);
             result.unwrap_err().to_string()
         };
         for (bad, reason) in [

@@ -17,6 +17,8 @@ use anyhow::{Context, Result, bail};
 use cognate_output::AtomicDir;
 use serde_json::Value;
 
+use crate::optimise::NotFinite;
+
 pub struct RunDir {
     path: PathBuf,
     keep: usize,
@@ -106,6 +108,21 @@ impl RunDir {
             fs::remove_file(&path).with_context(|| path.display().to_string())?;
         }
         Ok(())
+    }
+
+    /// Where the numbers ended: writes step, learning rate, micro-batch and records to `not-finite.json` and returns
+    /// an error that names it. Other errors pass.
+    pub fn not_finite(&self, step: u64, lr: f64, error: anyhow::Error) -> anyhow::Error {
+        let Some(fault) = error.downcast_ref::<NotFinite>() else { return error };
+        let path = self.path.join("not-finite.json");
+        let report = serde_json::json!({"step": step, "learning_rate": lr, "what": fault.what,
+            "micro_batch": fault.micro_batch, "records": fault.records});
+        match cognate_output::write_file(&path, format!("{report:#}\n").as_bytes()) {
+            Ok(()) => {
+                error.context(format!("step {step} (learning rate {lr:e}); records in {}", path.display()))
+            }
+            Err(e) => error.context(format!("step {step} (learning rate {lr:e}); {}: {e}", path.display())),
+        }
     }
 
     pub fn journal_path(&self, step: u64) -> PathBuf {

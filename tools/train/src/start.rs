@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use cognate_model::{LlamaConfig, Model};
@@ -12,8 +13,8 @@ use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::assets;
-use crate::cli::{Optimisation, Start, WeightType};
-use crate::optimise::fault;
+use crate::cli::{Keeping, Optimisation, Start, WeightType};
+use crate::optimise::{Learner, fault};
 use crate::schedule::Schedule;
 
 /// The initial model, not yet opened.
@@ -43,12 +44,21 @@ impl Origin {
         Self::new(&flags, seed)
     }
 
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Opens the model, or draws random weights from the seed.
     pub fn model(&self) -> Result<Model> {
         match &self.directory {
             Some(directory) => Model::open(directory).map_err(fault),
             None => Model::init(&self.config, self.seed).map_err(fault),
         }
+    }
+
+    /// What adapters name as the model that they belong to.
+    pub fn name(&self) -> String {
+        self.directory.as_deref().map_or_else(String::new, |path| path.display().to_string())
     }
 
     /// What the run's result depends on through its beginning.
@@ -76,6 +86,15 @@ impl Origin {
             assets::carry(from, to)?;
         }
         assets::generation_config(&self.config, to)
+    }
+
+    /// Writes the run's adapter, whole or not at all, where one was trained and asked for.
+    pub fn deliver_adapter(&self, learner: &Learner, keeping: &Keeping) -> Result<()> {
+        let Some(to) = &keeping.adapter else { return Ok(()) };
+        let place = || to.display().to_string();
+        let dir = AtomicDir::create(to).with_context(place)?;
+        learner.save_adapter(dir.building(), &self.name())?;
+        dir.commit().with_context(place)
     }
 
     /// Writes the run's result, whole or not at all.
@@ -114,6 +133,11 @@ pub fn optimisation_identity(flags: &Optimisation, schedule: &Schedule) -> Map<S
         "weight-decay": flags.weight_decay, "clip": flags.clip, "micro-tokens": flags.micro_tokens,
     });
     let mut map = fields.as_object_mut().map(std::mem::take).unwrap_or_default();
+    map.extend(flags.freeze.as_ref().map(|names| ("freeze".to_owned(), names.as_str().into())));
+    if flags.lora_rank > 0 {
+        let lora = json!({"rank": flags.lora_rank, "alpha": flags.lora_alpha, "targets": flags.lora_targets});
+        map.insert("lora".into(), lora);
+    }
     // A constant rate leaves the number of steps open: such a run can be prolonged.
     if schedule.needs_total() {
         map.insert("steps".into(), schedule.total.into());
@@ -152,13 +176,32 @@ pub fn state_path(output: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Ends the process after a signal for which the state was saved: 0 for SIGTERM (a scheduler's polite request, the
-/// command is to be given again), 130 for SIGINT.
-pub fn leave(signal: i32, state: &Path, step: u64, steps: u64) -> ! {
-    eprintln!(
-        "stopped by signal {signal} after step {step} of {steps}; the state is in {}; the same command goes on",
-        state.display()
-    );
+/// Why a run stops before its end.
+#[derive(Debug, Clone, Copy)]
+pub enum Stop {
+    Signal(i32),
+    /// `--max-time` is over.
+    Time,
+}
+
+/// Whether a run that began at `begun` is to stop now.
+pub fn stop(flags: &Keeping, begun: Instant) -> Option<Stop> {
+    let late = flags.max_time.is_some_and(|limit| begun.elapsed().as_secs_f64() >= limit);
+    cognate_output::signal().map(Stop::Signal).or(late.then_some(Stop::Time))
+}
+
+/// Ends the process, whose state was saved: 0 for SIGTERM (a scheduler's polite request, the command is to be given
+/// again) and at the end of the time, 130 for SIGINT.
+pub fn leave(why: Stop, state: &Path, step: u64, steps: u64) -> ! {
     const SIGTERM: i32 = 15;
-    std::process::exit(if signal == SIGTERM { 0 } else { 128 + signal })
+    let (cause, code) = match why {
+        Stop::Signal(SIGTERM) => (format!("signal {SIGTERM}"), 0),
+        Stop::Signal(signal) => (format!("signal {signal}"), 128 + signal),
+        Stop::Time => ("--max-time".to_owned(), 0),
+    };
+    let state = state.display();
+    eprintln!(
+        "stopped by {cause} after step {step} of {steps}; the state is in {state}; the same command goes on"
+    );
+    std::process::exit(code)
 }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use cognate_cli::Common;
-use cognate_model::Objective;
+use cognate_model::{LlamaConfig, Objective};
 use serde_json::{Value, json};
 
 use crate::cli::Supervised;
@@ -29,22 +29,27 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
     identity.insert("stage".into(), stage.into());
     identity.insert("data".into(), data.hash().into());
     identity.insert("batch".into(), flags.batch.into());
+    if flags.z_loss != 0.0 {
+        identity.insert("z-loss".into(), flags.z_loss.into());
+    }
     identity.extend(start::optimisation_identity(&flags.optimisation, &schedule));
     let keeping = &flags.keeping;
     let state = keeping.checkpoint.clone().unwrap_or_else(|| start::state_path(&keeping.output));
     let run = RunDir::open(&state, &Value::Object(identity), keeping.restart, keeping.keep)?;
 
-    let (mut learner, first, mut tokens) = match run.latest()? {
-        Some(c) => {
-            common.note(format!("{}: going on after step {}", state.display(), c.step));
-            (Learner::open(&c.path, &flags.optimisation)?, c.step, c.state["tokens"].as_u64().unwrap_or(0))
-        }
-        None => (Learner::new(origin.model()?, &flags.optimisation), 0, 0),
-    };
+    let latest = run.latest()?;
+    let checkpoint = latest.as_ref().map(|c| c.path.as_path());
+    let mut learner = Learner::start(&origin, checkpoint, &flags.optimisation)?;
+    let (first, mut tokens) =
+        latest.as_ref().map_or((0, 0), |c| (c.step, c.state["tokens"].as_u64().unwrap_or(0)));
+    if first > 0 {
+        common.note(format!("{}: going on after step {first}", state.display()));
+    }
     if first > plan.steps {
         bail!("{}: {first} steps are done already, {} were asked for", state.display(), plan.steps);
     }
-    let mut log = MetricsLog::open(&run.metrics_path(), first, stage, keeping.label.as_deref())?;
+    let mut log = MetricsLog::of(keeping, &run.metrics_path(), first, stage)?;
+    let started = Instant::now();
     let every = keeping.checkpoint_every.unwrap_or(CHECKPOINT_EVERY);
     let progress = common.progress(&format!("{stage} (tokens)"), Some(plan.tokens - tokens.min(plan.tokens)));
     cognate_output::hold_signals();
@@ -53,11 +58,13 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
         let begun = Instant::now();
         let rows = plan.rows(&data, step);
         let (lr, count) = (schedule.at(step), targets(&rows));
-        let objective = Objective { cross_entropy_count: count.max(1) as f64, ..Objective::default() };
+        let objective = Objective {
+            cross_entropy_count: count.max(1) as f64,
+            z_loss: flags.z_loss,
+            ..Objective::default()
+        };
         let batches = learner.join(&rows);
-        let outcome = learner
-            .step(&batches, &objective, lr)
-            .with_context(|| format!("step {step} (learning rate {lr:e})"))?;
+        let outcome = learner.step(&batches, &objective, lr).map_err(|e| run.not_finite(step, lr, e))?;
         let seen: u64 = rows.iter().map(|r| r.tokens.len() as u64).sum();
         tokens += seen;
         loss = outcome.sums.loss;
@@ -69,22 +76,26 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
         if outcome.sums.tokens > 0.0 {
             log.put(step, "entropy", outcome.sums.entropy_sum / outcome.sums.tokens);
         }
-        log.measured(step, "tokens_per_second", seen as f64 / begun.elapsed().as_secs_f64());
+        if flags.z_loss != 0.0 {
+            log.put(step, "z_loss", outcome.sums.z_loss);
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        log.measured(step, "tokens_per_second", seen as f64 / seconds);
+        log.utilisation(step, flops(&origin.config, &rows), seconds, keeping.peak_flops);
         log.flush()?;
         progress.message(format!("step {step}/{} loss {loss:.4}", plan.steps));
         progress.inc(seen);
-        let signal = cognate_output::signal();
-        if step < plan.steps && (signal.is_some() || (every > 0 && step.is_multiple_of(every))) {
+        let stop = start::stop(keeping, started);
+        if step < plan.steps && (stop.is_some() || (every > 0 && step.is_multiple_of(every))) {
             run.save(step, &json!({"step": step, "tokens": tokens}), |dir| learner.save(dir))?;
         }
-        if let (Some(signal), true) = (signal, step < plan.steps) {
-            start::leave(signal, &state, step, plan.steps);
+        if let (Some(why), true) = (stop, step < plan.steps) {
+            start::leave(why, &state, step, plan.steps);
         }
     }
     progress.finish();
-    if let Some(path) = &keeping.metrics {
-        log.deliver(path)?;
-    }
+    log.deliver(keeping)?;
+    origin.deliver_adapter(&learner, keeping)?;
     let mut history = origin.history(common)?;
     for file in &flags.data {
         history = history.input(file)?;
@@ -106,4 +117,13 @@ fn length(flags: &Supervised) -> Length {
 /// Tokens with a loss weight, over the whole step: the divisor of its loss.
 fn targets(rows: &[Row]) -> usize {
     rows.iter().flat_map(|r| &r.cross_entropy).filter(|w| **w != 0.0).count()
+}
+
+/// Floating-point operations of forward and backward over `rows`: a token attends to half its document on the mean.
+pub fn flops(config: &LlamaConfig, rows: &[Row]) -> f64 {
+    let lengths = rows.iter().flat_map(|row| {
+        let ends = row.starts.iter().skip(1).copied().chain([row.tokens.len() as u32]);
+        row.starts.iter().zip(ends).map(|(start, end)| f64::from(end - start))
+    });
+    lengths.map(|n| n * config.flops_per_token(n / 2.0)).sum()
 }

@@ -125,6 +125,33 @@ fn reward_rises_and_does_not_without_a_learning_rate() {
 }
 
 #[test]
+fn reward_rises_under_every_algorithm() {
+    for (algorithm, lr) in [
+        ("grpo", "2e-2"),
+        ("dr-grpo", "2e-2"),
+        ("gspo", "2e-2"),
+        ("rloo", "2e-2"),
+        ("reinforce++", "2e-2"),
+        ("ppo", "2e-2"),
+    ] {
+        let w = World::new();
+        let kl = if algorithm == "rloo" { "1e-6" } else { "0" };
+        w.complete(30, 0, &["--algorithm", algorithm, "--lr", lr, "--kl", kl]);
+        let reward = toy::series(&w.metrics(), "reward_mean");
+        assert!(mean(&reward[24..]) > mean(&reward[..4]) + 0.2, "{algorithm}: {reward:?}");
+        if algorithm == "rloo" {
+            // The KL taken off the reward is said, and begins at nothing.
+            let kl = toy::series(&w.metrics(), "kl_reference");
+            assert!(kl[0].abs() < 1e-6 && kl[29] > 0.0, "{kl:?}");
+        }
+        if algorithm == "ppo" {
+            let loss = toy::series(&w.metrics(), "value_loss");
+            assert!(loss.len() == 30 && mean(&loss[24..]) < mean(&loss[..4]), "{loss:?}");
+        }
+    }
+}
+
+#[test]
 fn threads_staleness_and_micro_batches() {
     let one = World::new();
     one.complete(6, 0, &["--lr", "1e-2", "-j", "1"]);
@@ -210,9 +237,10 @@ fn killed_often(seed: u64, steps: u64, staleness: u64, flags: &[&str]) -> (World
 
 #[test]
 fn killed_anywhere_no_step_is_lost_or_repeated() {
-    let steps = 80;
-    for (staleness, every) in [(0, "7"), (1, "4")] {
-        let flags = ["--lr", "1e-2", "--checkpoint-every", every];
+    for (steps, staleness, every, algorithm) in
+        [(80, 0, "7", "dapo"), (80, 1, "4", "dapo"), (40, 0, "5", "ppo")]
+    {
+        let flags = ["--lr", "1e-2", "--checkpoint-every", every, "--algorithm", algorithm];
         let whole = World::new();
         whole.complete(steps, staleness, &flags);
         let (broken, kills) = killed_often(staleness, steps, staleness, &flags);

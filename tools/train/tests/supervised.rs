@@ -109,20 +109,24 @@ fn runs_threads_and_output_names_do_not_change_a_byte() {
 }
 
 #[test]
-fn accumulation_changes_rounding_only() {
+fn accumulation_over_1_4_or_16_micro_batches_changes_rounding_only() {
     let w = World::new();
-    for (name, tokens) in [("whole", "4096"), ("quarters", "1")] {
-        w.train(name, &["--steps", "12", "--micro-tokens", tokens]);
+    // Sequences of 15 to 19 tokens, sixteen a step.
+    for (name, tokens) in [("1", "4096"), ("4", "76"), ("16", "1")] {
+        w.train(name, &["--steps", "12", "--batch", "16", "--micro-tokens", tokens]);
     }
-    let (a, b) = (w.weights("whole"), w.weights("quarters"));
-    assert_ne!(a, b, "four micro-batches a step round otherwise; if not, the flag does nothing");
-    let (a, b) = (tensors(&a), tensors(&b));
-    let norm = |x: &[f32]| x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    let difference: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x - y).collect();
-    assert!(norm(&difference) < 1e-4 * norm(&a), "{} of {}", norm(&difference), norm(&a));
-    let (a, b) = (w.at("whole.metrics.jsonl"), w.at("quarters.metrics.jsonl"));
-    for (x, y) in toy::series(&a, "loss").iter().zip(toy::series(&b, "loss")) {
-        assert!((x - y).abs() < 1e-4, "{x} {y}");
+    let whole = w.weights("1");
+    for name in ["4", "16"] {
+        let parts = w.weights(name);
+        assert_ne!(whole, parts, "micro-batches round otherwise; if not, the flag does nothing");
+        let (a, b) = (tensors(&whole), tensors(&parts));
+        let norm = |x: &[f32]| x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let difference: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x - y).collect();
+        assert!(norm(&difference) < 1e-4 * norm(&a), "{name}: {} of {}", norm(&difference), norm(&a));
+        let (a, b) = (w.at("1.metrics.jsonl"), w.at(&format!("{name}.metrics.jsonl")));
+        for (x, y) in toy::series(&a, "loss").iter().zip(toy::series(&b, "loss")) {
+            assert!((x - y).abs() < 1e-4, "{x} {y}");
+        }
     }
 }
 
@@ -192,6 +196,13 @@ fn sigterm_saves_and_another_setting_is_refused() {
     );
     let (code, text) = failed(&w.lm("a", &["--epochs", "400", "--batch", "5"]).output().unwrap());
     assert!(code == 3 && text.contains("batch was 4, is 5"), "{code}: {text}");
+    let shape = fs::read_to_string(w.at("model.json")).unwrap();
+    let theta = shape.replacen("\"rope_theta\":", "\"rope_theta\": 5000.0, \"was\":", 1);
+    assert_ne!(theta, shape);
+    fs::write(w.at("model.json"), theta).unwrap();
+    let (code, text) = failed(&w.lm("a", &length).output().unwrap());
+    assert!(code == 3 && text.contains("config was"), "another shape: {code}: {text}");
+    fs::write(w.at("model.json"), shape).unwrap();
     toy::counting(&w.at("data.parquet"), 51);
     let (code, text) = failed(&w.lm("a", &length).output().unwrap());
     assert!(code == 3 && text.contains("data was"), "{code}: {text}");
@@ -297,6 +308,123 @@ fn a_loss_that_is_no_number_stops_with_step_and_records() {
     let (code, text) =
         failed(&w.lm("a", &["--lr", "1e30", "--clip", "0", "--epochs", "9"]).output().unwrap());
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains("step ") && text.contains("records s"), "{text}");
+    assert!(
+        text.contains("step ") && text.contains("records s") && text.contains("not-finite.json"),
+        "{text}"
+    );
     assert!(!w.at("a").exists());
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs::read(w.at("a.ckpt/not-finite.json")).unwrap()).unwrap();
+    assert!(
+        report["step"].as_u64().is_some_and(|s| s > 0) && report["learning_rate"].as_f64().is_some(),
+        "{report}"
+    );
+    let records = report["records"].as_array().unwrap();
+    assert_eq!(records.len(), 4, "the whole batch: {report}");
+    assert!(records.iter().all(|r| r.as_str().is_some_and(|r| r.starts_with('s'))), "{report}");
+    assert!(
+        report["what"].as_str().unwrap().contains("is NaN")
+            || report["what"].as_str().unwrap().contains("is inf")
+    );
+}
+
+#[test]
+fn adapters_train_resume_and_are_written_beside_the_merged_model() {
+    let w = World::new();
+    w.train("base", &["--epochs", "1"]);
+    let sft = |output: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cog-train"));
+        command.current_dir(w.dir.path()).args(["sft", "--model", "base", "--data", "data.parquet", "-q"]);
+        command.args([
+            "--lora-rank",
+            "4",
+            "--lora-targets",
+            "q_proj,down_proj",
+            "--lr",
+            "1e-2",
+            "--epochs",
+            "6",
+        ]);
+        command.args(["--adapter", &format!("{output}.adapter"), "-o", output, "--checkpoint-every", "5"]);
+        command.args(["--metrics", &format!("{output}.metrics.jsonl")]).args(more);
+        command
+    };
+    succeeded(&sft("whole", &[]).output().unwrap());
+    let loss = toy::series(&w.at("whole.metrics.jsonl"), "loss");
+    assert!(loss[loss.len() - 1] < loss[0] - 0.05, "{loss:?}");
+    // Stopped by the clock after every step, and taken up again: the same bytes.
+    let mut lives = 0;
+    while !w.at("broken").exists() {
+        let out = sft("broken", &["--max-time", "0"]).output().unwrap();
+        succeeded(&out);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(w.at("broken").exists() || said.contains("stopped by --max-time after step"), "{said}");
+        lives += 1;
+    }
+    assert!(lives as usize == loss.len(), "{lives} lives for {} steps", loss.len());
+    assert_eq!(w.weights("broken"), w.weights("whole"));
+    toy::same_metrics(&w.at("broken.metrics.jsonl"), &w.at("whole.metrics.jsonl"));
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        let read = |run: &str| fs::read(w.at(&format!("{run}.adapter")).join(name)).unwrap();
+        assert_eq!(read("whole"), read("broken"));
+    }
+    let (code, text) = failed(&sft("bad", &["--lora-targets", "query"]).output().unwrap());
+    assert!(code == 3 && text.contains("target_modules") && text.contains("query"), "{code}: {text}");
+}
+
+#[test]
+fn frozen_tensors_stay_and_z_loss_is_a_term() {
+    let w = World::new();
+    let initial = toy::model(w.dir.path(), 1);
+    let run = |output: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cog-train"));
+        command.current_dir(w.dir.path()).args(["sft", "--model", "initial", "--data", "data.parquet", "-q"]);
+        command
+            .args(["--steps", "3", "-o", output, "--metrics", &format!("{output}.metrics.jsonl")])
+            .args(more);
+        command.output().unwrap()
+    };
+    succeeded(&run("frozen", &["--freeze", "embed_tokens|layers\\.0\\."]));
+    let read = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();
+    let (before, after) = (read(&initial), read(&w.at("frozen")));
+    let (before, after) = [&before, &after].map(|b| safetensors::SafeTensors::deserialize(b).unwrap()).into();
+    for (name, view) in after.tensors() {
+        let same = view.data() == before.tensor(&name).unwrap().data();
+        assert_eq!(same, name.contains("embed_tokens") || name.contains("layers.0."), "{name}");
+    }
+    for (names, reason) in
+        [("no_such", "matches no tensor"), (".", "leaves nothing to train"), ("(", "--freeze")]
+    {
+        let (code, text) = failed(&run("bad", &["--restart", "--freeze", names]));
+        assert!(code == 2 && text.contains(reason), "{code}: {text}");
+    }
+    succeeded(&run("plain", &[]));
+    succeeded(&run("z", &["--z-loss", "0.1"]));
+    assert_ne!(w.weights("plain"), w.weights("z"));
+    let z = toy::series(&w.at("z.metrics.jsonl"), "z_loss");
+    assert!(z.len() == 3 && z.iter().all(|z| *z > 0.0), "{z:?}");
+    assert!(toy::series(&w.at("plain.metrics.jsonl"), "z_loss").is_empty());
+}
+
+#[test]
+fn curves_go_to_tensorboard_and_to_a_plot_and_the_use_of_the_machine_is_measured() {
+    let w = World::new();
+    w.train("a", &["--steps", "9", "--tensorboard", "events", "--plot", "a.svg", "--peak-flops", "1e12"]);
+    let events: Vec<_> = fs::read_dir(w.at("events")).unwrap().map(|e| e.unwrap().path()).collect();
+    let bytes = fs::read(&events[0]).unwrap();
+    assert_eq!(events.len(), 1);
+    for tag in ["loss", "learning_rate", "gradient_norm", "tokens_per_second", "mfu"] {
+        let found = bytes.windows(tag.len()).filter(|part| *part == tag.as_bytes()).count();
+        assert_eq!(found, 9, "{tag}");
+    }
+    let mfu = toy::series(&w.at("a.metrics.jsonl"), "mfu");
+    let rate = toy::series(&w.at("a.metrics.jsonl"), "tokens_per_second");
+    // Operations a token are about six times the parameters, whatever the speed.
+    let each: Vec<f64> = mfu.iter().zip(&rate).map(|(m, r)| m * 1e12 / r).collect();
+    let parameters: serde_json::Value =
+        serde_json::from_slice(&fs::read(w.at("a/training.json")).unwrap()).unwrap();
+    let parameters = parameters["parameters"].as_f64().unwrap();
+    assert!(each.iter().all(|f| (4.0..12.0).contains(&(f / parameters))), "{each:?} {parameters}");
+    let svg = fs::read_to_string(w.at("a.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("gradient_norm") && svg.ends_with("</svg>\n"));
 }
