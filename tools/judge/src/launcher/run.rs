@@ -323,13 +323,17 @@ impl Watch<'_> {
                 if self.cpu > self.limits.cpu_us {
                     return Ok(Some(Exceeded::Cpu));
                 }
+                // The kernel killed one process of several; the others may wait for it until the wall.
+                if self.room.counters.killed_for_memory() {
+                    return Ok(Some(Exceeded::Memory));
+                }
                 self.cpu
             } else {
                 0
             };
             // CPU time cannot grow faster than the processors' number times the wall's.
             let soonest = (self.limits.cpu_us.saturating_sub(used) / self.room.processors).max(1000);
-            let mut sleep = soonest.min(wall_us - elapsed);
+            let mut sleep = soonest.min(wall_us - elapsed).min(LOOK_US);
             if self.room.counters.watches_memory() {
                 sleep = sleep.min(if elapsed < 20_000 { 4_000 } else { 10_000 });
             }
@@ -552,6 +556,8 @@ fn exec(run: &Run) {
     unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
 }
 
+/// Longest time between two looks at the counters, in microseconds.
+const LOOK_US: u64 = 250_000;
 /// How many times its wall limit a program may take because the machine is busy with others.
 pub const PATIENCE: u64 = 20;
 /// So that a wait is never longer than a test needs to notice a stuck server.
