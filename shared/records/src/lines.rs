@@ -8,7 +8,7 @@ use std::path::Path;
 use cognate_output::AtomicFile;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Record, Result};
+use crate::{Error, Provenance, Record, Result};
 
 /// Longest accepted line, in bytes: a bound on memory whatever the input.
 pub const MAX_LINE: usize = 1 << 28;
@@ -263,7 +263,8 @@ impl LineWriter {
         flushed.map_err(|e| Error::io(&self.path, e))
     }
 
-    /// Flushes and, for a file, puts it into place.
+    /// Flushes and, for a file, puts it into place. The history beside an older file of that name goes first: a kill in
+    /// between then leaves a file without a history, never one with another file's.
     ///
     /// # Errors
     /// When the output cannot be written.
@@ -271,11 +272,13 @@ impl LineWriter {
         self.flush()?;
         match self.sink {
             Sink::Stdout(_) => Ok(()),
-            Sink::File(w) => w
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)
-                .and_then(AtomicFile::commit)
-                .map_err(|e| Error::io(&self.path, e)),
+            Sink::File(w) => {
+                Provenance::remove_beside(&self.path)?;
+                w.into_inner()
+                    .map_err(io::IntoInnerError::into_error)
+                    .and_then(AtomicFile::commit)
+                    .map_err(|e| Error::io(&self.path, e))
+            }
         }
     }
 }

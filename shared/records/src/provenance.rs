@@ -113,12 +113,8 @@ impl Provenance {
         }
     }
 
-    /// Removes the sidecar of `path`. To be called before a new file is put there: a kill between file and sidecar
-    /// then leaves a file without a history, never one with another file's.
-    ///
-    /// # Errors
-    /// When there is one that cannot be removed.
-    pub fn remove_beside(path: &Path) -> Result<()> {
+    /// Removes the sidecar of `path`, if there is one.
+    pub(crate) fn remove_beside(path: &Path) -> Result<()> {
         let sidecar = Self::sidecar(path);
         match std::fs::remove_file(&sidecar) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&sidecar, e)),

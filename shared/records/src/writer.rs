@@ -155,12 +155,8 @@ impl<T: Record> Writer<T> {
         self.flush_rows()?;
         match self.sink {
             Sink::Jsonl(out) => {
-                let named = self.path.as_os_str() != "-";
-                if named {
-                    Provenance::remove_beside(&self.path)?;
-                }
                 out.finish()?;
-                if let Some(p) = self.provenance.filter(|_| named) {
+                if let Some(p) = self.provenance.filter(|_| self.path.as_os_str() != "-") {
                     p.write_beside(&self.path)?;
                 }
                 Ok(())

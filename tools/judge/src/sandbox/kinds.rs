@@ -16,7 +16,7 @@ pub enum Choice {
     /// The container where this machine allows one, else WebAssembly for the languages that have it
     #[default]
     Auto,
-    /// Linux namespaces, control groups, seccomp, Landlock
+    /// Linux namespaces, control groups, seccomp
     Container,
     /// WebAssembly
     Wasm,
@@ -83,9 +83,9 @@ impl Kinds {
     pub fn of(&self, language: &Language) -> Result<Kind, String> {
         match (&self.wasm, &self.no_container) {
             (None, _) => Ok(Kind::Container),
-            (Some(_), Some(reason)) if language.compile.is_some() => Err(format!(
-                "its compiler needs a container, and there is none ({reason}); cog-judge doctor says more"
-            )),
+            (Some(_), Some(reason)) if language.compile.is_some() => {
+                Err(format!("its compiler needs a container, and there is none: {reason}"))
+            }
             (Some(_), _) => Ok(Kind::Wasm),
         }
     }
