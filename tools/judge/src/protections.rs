@@ -23,6 +23,8 @@ pub enum Protection {
     IpcNamespace,
     /// A user id of its own, which owns nothing.
     OwnUser,
+    /// The first process of a run's namespace shows nothing of itself, not even how many files it has open.
+    ClosedFirst,
     /// No capability, not even over the sandbox's own namespaces.
     NoCapabilities,
     /// Only some of the host's /etc is shown.

@@ -77,7 +77,7 @@ fn every_hostile_program_gets_its_verdict_and_leaves_nothing() {
     let (programs, case, _server) = set_up();
     case.lines("programs.jsonl", &programs.iter().map(record).collect::<Vec<_>>());
     let child = case
-        .command(&["programs.jsonl", "--sandbox", "container", "--first-failure", "-j2"])
+        .command(&["programs.jsonl", "--sandbox", "container", "--first-failure", "--excerpts", "-j2"])
         .env("COGNATE_SECRET", "COGNATE_SECRET")
         .spawn()
         .unwrap();
@@ -117,6 +117,7 @@ fn an_ordinary_user_gets_the_same_verdicts() {
             "--sandbox",
             "container",
             "--first-failure",
+            "--excerpts",
             "-j2",
         ])
         .current_dir(case.dir.path())

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::sandbox::wire::CgroupFiles;
 
-/// Memory of the launcher and its interpreters, which share the group with the program.
-const OWN_BYTES: u64 = 64 << 20;
+/// What the kernel itself keeps for the launcher, its interpreters and a run: page tables, stacks, namespaces, mounts.
+const KERNEL_BYTES: u64 = 16 << 20;
 
 pub enum Counters {
     Group(Group),
@@ -23,8 +23,11 @@ pub struct Group {
     cpu: File,
     limit: File,
     events: File,
+    stat: File,
     unified: bool,
     current_limit: u64,
+    /// Memory of the launcher, its waiting interpreters and /box, which share the group with the program.
+    own_bytes: u64,
     cpu_start: u64,
     kills_start: u64,
 }
@@ -38,7 +41,7 @@ pub struct Reading {
 }
 
 fn text(file: &File) -> io::Result<String> {
-    let mut buffer = [0; 2048];
+    let mut buffer = [0; 8192];
     let n = file.read_at(&mut buffer, 0)?;
     Ok(String::from_utf8_lossy(&buffer[..n]).into_owned())
 }
@@ -74,8 +77,10 @@ impl Counters {
             cpu: open(&files.cpu, if files.unified { "cpu.stat" } else { "cpuacct.usage" }, false)?,
             limit: open(&files.memory, limit, true)?,
             events: open(&files.memory, events, false)?,
+            stat: open(&files.memory, "memory.stat", false)?,
             unified: files.unified,
             current_limit: 0,
+            own_bytes: 0,
             cpu_start: 0,
             kills_start: 0,
         }))
@@ -86,6 +91,22 @@ impl Counters {
         matches!(self, Self::Proc { .. })
     }
 
+    /// Measures what stands beside a program; to be called while none runs, whenever that has changed: an interpreter
+    /// came or went, a compiler wrote to /box. A program's limit must not depend on what was judged before it.
+    ///
+    /// # Errors
+    /// When the group cannot be read.
+    pub fn weigh(&mut self) -> io::Result<()> {
+        if let Self::Group(group) = self {
+            group.own_bytes = group.own()?;
+        }
+        Ok(())
+    }
+
+    /// Begins a run that may use `memory_bytes`, its input included.
+    ///
+    /// # Errors
+    /// When the group cannot be read or limited.
     pub fn start(&mut self, memory_bytes: u64) -> io::Result<()> {
         let group = match self {
             Self::Group(group) => group,
@@ -94,7 +115,7 @@ impl Counters {
                 return Ok(());
             }
         };
-        let wanted = memory_bytes.saturating_add(OWN_BYTES);
+        let wanted = memory_bytes.saturating_add(group.own_bytes + KERNEL_BYTES);
         if wanted != group.current_limit {
             group.limit.write_at(wanted.to_string().as_bytes(), 0)?;
             group.current_limit = wanted;
@@ -143,6 +164,13 @@ impl Group {
         } else {
             text.trim().parse::<u64>().unwrap_or(0) / 1000
         })
+    }
+
+    /// Memory that cannot be given up: without the page cache of files, which goes before the limit is met.
+    fn own(&self) -> io::Result<u64> {
+        let text = text(&self.stat)?;
+        let anonymous = if self.unified { "anon " } else { "rss " };
+        Ok([anonymous, "shmem "].iter().filter_map(|key| field(&text, key)).sum())
     }
 
     fn kills(&self) -> io::Result<u64> {

@@ -103,13 +103,14 @@ impl Launcher {
         } else {
             seccomp::open()
         };
-        let room = Room {
+        let mut room = Room {
             ids: setup.ids.filter(|_| setup.protections.has(Protection::OwnUser)),
             counters,
             filter,
             processors,
             protections: setup.protections,
         };
+        room.counters.weigh().step(|| "reading the control group".into())?;
         Ok(Self { room, servers: Servers::default(), host_proc })
     }
 
@@ -128,6 +129,7 @@ impl Launcher {
                 }
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 place(&names, &blobs.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+                self.room.counters.weigh().step(|| "reading the control group".into())?;
                 let refusal = server.as_ref().and_then(|s| self.servers.refusal(s)).map(str::to_owned);
                 Ok((Reply::Placed { server: refusal }, Vec::new()))
             }

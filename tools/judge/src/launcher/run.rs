@@ -182,6 +182,9 @@ pub fn run_with(
     if run.kind == Kind::Prepare {
         namespaces::writable("/cache", false)?;
     }
+    if run.kind != Kind::Test {
+        room.counters.weigh().step(|| "reading the control group".into())?;
+    }
     finished
 }
 
@@ -204,7 +207,9 @@ fn contained(
     // Kept until the end of the run is noted: so the other side cannot react to it, and end, before that.
     let kept = streams.join(ends, room.ids).step(|| "joining programs".into())?;
     let (status, status_end) = sys::pipe().step(|| "opening a pipe".into())?;
-    room.counters.start(run.limits.memory_bytes).step(|| "setting limits".into())?;
+    // The input lies in memory of the group, but is not the program's.
+    let memory = run.limits.memory_bytes.saturating_add(stdin.len() as u64);
+    room.counters.start(memory).step(|| "setting limits".into())?;
     let server = run.server.as_deref().filter(|name| servers.stands(name));
     let started = Instant::now();
     let space = if room.protections.has(Protection::Processes) { libc::CLONE_NEWPID as u64 } else { 0 };
@@ -275,6 +280,7 @@ impl Watch<'_> {
             Some([READY, ..]) => {}
             other => return Err(failure(other)),
         }
+        read_record(status).step(|| "waiting for a namespace".into())?;
         let limits = rlimits(&self.limits, self.room.ids.is_some(), self.room.protections);
         servers.start(name, pidfd, [stdin, &program[0], &program[1]], &limits)?;
         drop(program);
@@ -448,6 +454,7 @@ fn first(room: &Room, run: &Run, streams: &Streams, status: &OwnedFd, direct: bo
     // SAFETY: plain system calls; this process has one thread, and every path ends in _exit.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        let closed = room.protections.has(Protection::ClosedFirst);
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
         let own = room.protections.has(Protection::OwnProc);
         let space = room.protections.has(Protection::Processes);
@@ -456,17 +463,31 @@ fn first(room: &Room, run: &Run, streams: &Streams, status: &OwnedFd, direct: bo
         }
         if !direct {
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+            let kept = status.as_raw_fd() as u32;
+            if closed {
+                libc::close_range(0, kept - 1, 0);
+                libc::close_range(kept + 1, u32::MAX, 0);
+            }
             write_record(status, READY, 0, 0, 0);
-            libc::close_range(0, u32::MAX, 0);
+            // The launcher waits for this end, and lets nothing in before.
+            libc::close(status.as_raw_fd());
             loop {
                 libc::pause();
             }
+        }
+        if closed {
+            // As it may not be dumped, its /proc entries are root's: a program of the same user cannot list them. (A
+            // fork server enters the namespace through this process, which needs it dumpable; so there it has nothing open.)
+            libc::prctl(libc::PR_SET_DUMPABLE, 0);
         }
         let main = libc::fork();
         if main == -1 {
             fail(status, 2);
         }
         if main == 0 {
+            if closed {
+                libc::prctl(libc::PR_SET_DUMPABLE, 1);
+            }
             if program(room, run, streams).is_err() {
                 fail(status, 3);
             }
