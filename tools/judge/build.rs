@@ -63,10 +63,19 @@ fn lua_guest(wasm: &Path) -> Result<(), String> {
 /// The folder of Lua's sources in crate lua-src, wherever cargo keeps it.
 fn lua_sources() -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").ok_or("no CARGO")?;
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-        .output()
-        .map_err(|e| format!("cargo metadata: {e}"))?;
+    let target = std::env::var("TARGET").map_err(|e| e.to_string())?;
+    // Offline first: what this build needs is there, though not what other platforms and tests would need.
+    let metadata = |more: &[&str]| {
+        Command::new(&cargo)
+            .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &target])
+            .args(more)
+            .output()
+            .map_err(|e| format!("cargo metadata: {e}"))
+    };
+    let mut output = metadata(&["--offline"])?;
+    if !output.status.success() {
+        output = metadata(&[])?;
+    }
     let text = String::from_utf8_lossy(&output.stdout);
     // "manifest_path":"…/lua-src-551.1.0/Cargo.toml"
     let manifest = text
