@@ -42,6 +42,9 @@ impl Heads {
     }
 }
 
+/// Queries of which the backward holds scores at a time: a gradient of a key is read and written once for so many.
+const QUERIES: usize = 32;
+
 thread_local! {
     /// One task's operands, reused from task to task.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -54,7 +57,7 @@ struct Scratch {
     value_t: Vec<f32>,
     key: Vec<f32>,
     value: Vec<f32>,
-    /// Eight query rows: queries, output gradients, results `[8, D padded]`; scores `[8, n padded]`.
+    /// Eight query rows (in the backward 32): queries, output gradients, results `[8, D padded]`; scores `[8, n padded]`.
     query: Vec<f32>,
     dout: Vec<f32>,
     out: Vec<f32>,
@@ -63,6 +66,12 @@ struct Scratch {
     /// Gradients of the document's keys and values `[n padded, D padded]`.
     dkey: Vec<f32>,
     dvalue: Vec<f32>,
+}
+
+/// Bytes of one thread's scratch, forward and backward, for documents of `length` tokens.
+pub fn scratch_bytes(heads: Heads, length: usize) -> usize {
+    let (np, dp) = (length.next_multiple_of(COLUMNS), heads.dim.next_multiple_of(COLUMNS));
+    4 * (2 * heads.dim * np + 4 * np * dp + 3 * QUERIES * dp + 2 * QUERIES * np)
 }
 
 /// Grows `buffer` to at least `n` values and gives the first `n`.
@@ -308,54 +317,66 @@ impl WithSimd for Backward<'_> {
         dkey.fill(0.0);
         let dvalue = sized(&mut scratch.dvalue, np * dp);
         dvalue.fill(0.0);
-        let query = sized(&mut scratch.query, ROWS * dp);
-        let dout = sized(&mut scratch.dout, ROWS * dp);
+        let query = sized(&mut scratch.query, QUERIES * dp);
+        let dout = sized(&mut scratch.dout, QUERIES * dp);
         let dquery = sized(&mut scratch.out, ROWS * dp);
-        let score = sized(&mut scratch.score, ROWS * np);
-        let dscore = sized(&mut scratch.dscore, ROWS * np);
+        let score = sized(&mut scratch.score, QUERIES * np);
+        let dscore = sized(&mut scratch.dscore, QUERIES * np);
         let scale = heads.scale();
         for head in part.queries() {
-            for q in (0..n).step_by(ROWS) {
-                let rows = ROWS.min(n - q);
-                let seen = (q + rows).next_multiple_of(COLUMNS);
-                load_queries(query, dp, &part, head, q);
-                let at = |r: usize| (part.first + q + r) * heads.out() + head * dim;
-                copy_rows(dout, dp, rows, |r| &dout_all[at(r)..at(r) + dim]);
-                let left = Left { data: query, row: dp, col: 1 };
-                product(simd, score, np, left, key_t, np, dim, seen, false);
-                let left = Left { data: dout, row: dp, col: 1 };
-                product(simd, dscore, np, left, value_t, np, dim, seen, false);
-                for r in 0..ROWS {
-                    let p = &mut score[r * np..r * np + seen];
-                    let ds = &mut dscore[r * np..r * np + seen];
-                    let visible = if r < rows { q + r + 1 } else { 0 };
-                    p[visible..].fill(f32::NEG_INFINITY);
-                    let (mut shift, mut through) = (0.0, 0.0);
-                    if r < rows {
-                        shift = lse[(part.first + q + r) * heads.query + head];
-                        through = dot(&dout_all[at(r)..at(r) + dim], &out_all[at(r)..at(r) + dim]);
+            for block in (0..n).step_by(QUERIES) {
+                let count = QUERIES.min(n - block);
+                let block_seen = (block + count).next_multiple_of(COLUMNS);
+                let at = |t: usize| (part.first + t) * heads.out() + head * dim;
+                load_queries(query, dp, &part, head, block);
+                copy_rows(dout, dp, count, |r| &dout_all[at(block + r)..at(block + r) + dim]);
+                for first in (0..count).step_by(ROWS) {
+                    let q = block + first;
+                    let rows = ROWS.min(n - q);
+                    let seen = (q + rows).next_multiple_of(COLUMNS);
+                    let (score, dscore) = (&mut score[first * np..], &mut dscore[first * np..]);
+                    let left = Left { data: &query[first * dp..], row: dp, col: 1 };
+                    product(simd, score, np, left, key_t, np, dim, seen, false);
+                    let left = Left { data: &dout[first * dp..], row: dp, col: 1 };
+                    product(simd, dscore, np, left, value_t, np, dim, seen, false);
+                    for r in 0..ROWS {
+                        let p = &mut score[r * np..r * np + block_seen];
+                        let ds = &mut dscore[r * np..r * np + block_seen];
+                        // What later queries of the block see and these do not is exactly 0.
+                        p[seen..].fill(0.0);
+                        ds[seen..].fill(0.0);
+                        let (p, ds) = (&mut p[..seen], &mut ds[..seen]);
+                        let visible = if r < rows { q + r + 1 } else { 0 };
+                        p[visible..].fill(f32::NEG_INFINITY);
+                        let (mut shift, mut through) = (0.0, 0.0);
+                        if r < rows {
+                            shift = lse[(part.first + q + r) * heads.query + head];
+                            let span = at(q + r)..at(q + r) + dim;
+                            through = dot(&dout_all[span.clone()], &out_all[span]);
+                        }
+                        for (p, ds) in p.iter_mut().zip(ds) {
+                            *p = exp1(*p - shift);
+                            *ds = *p * (*ds - through);
+                        }
                     }
-                    for (p, ds) in p.iter_mut().zip(ds) {
-                        *p = exp1(*p - shift);
-                        *ds = *p * (*ds - through);
-                    }
-                }
-                let left = Left { data: dscore, row: np, col: 1 };
-                product(simd, dquery, dp, left, key, dp, q + rows, dp, false);
-                for r in 0..rows {
-                    let at = (part.first + q + r) * heads.row() + head * dim;
-                    // SAFETY: this task alone owns this document's rows of its heads.
-                    let dq = unsafe { dqkv.slice(at, dim) };
-                    for (d, x) in dq.iter_mut().zip(&dquery[r * dp..]) {
-                        *d = x * scale;
+                    let left = Left { data: dscore, row: np, col: 1 };
+                    product(simd, dquery, dp, left, key, dp, q + rows, dp, false);
+                    for r in 0..rows {
+                        let at = (part.first + q + r) * heads.row() + head * dim;
+                        // SAFETY: this task alone owns this document's rows of its heads.
+                        let dq = unsafe { dqkv.slice(at, dim) };
+                        for (d, x) in dq.iter_mut().zip(&dquery[r * dp..]) {
+                            *d = x * scale;
+                        }
                     }
                 }
                 // The queries are scaled already, so their product with dS is the keys' gradient.
-                for j in (0..seen.min((q + rows).next_multiple_of(ROWS))).step_by(ROWS) {
+                let inner = count.next_multiple_of(ROWS);
+                for j in (0..(block + count).next_multiple_of(ROWS)).step_by(ROWS) {
                     let left = Left { data: &score[j..], row: 1, col: np };
-                    product(simd, &mut dvalue[j * dp..], dp, left, dout, dp, ROWS, dp, true);
+                    product(simd, &mut dvalue[j * dp..], dp, left, dout, dp, inner, dp, true);
                     let left = Left { data: &dscore[j..], row: 1, col: np };
-                    product(simd, &mut dkey[j * dp..], dp, left, query, dp, ROWS, dp, true);
+                    product(simd, &mut dkey[j * dp..], dp, left, query, dp, inner, dp, true);
                 }
             }
         }

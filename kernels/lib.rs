@@ -24,6 +24,7 @@ pub mod matmul;
 mod parallel;
 pub mod policy_loss;
 pub mod pooling;
+mod product;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sampling;

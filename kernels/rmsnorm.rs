@@ -1,9 +1,9 @@
 //! RMSNorm (Zhang and Sennrich 2019), fused with the addition of the residual branch:
 //! `s = x + b`, `y = s / sqrt(mean(s²) + eps) ⊙ w`.
 
-use crate::Tensor;
 use crate::parallel::{Shared, block_rows, for_each};
 use crate::vector::{LANES, dispatch, dot, load, splat, sum};
+use crate::{Tensor, matmul};
 
 /// `y = rmsnorm(x) ⊙ w`, `[T, C]`; `rstd` `[1, T]` keeps `1 / sqrt(mean(x²) + eps)` for the backward.
 pub fn forward(y: &mut Tensor, rstd: &mut Tensor, x: &Tensor, w: &Tensor, eps: f32) {
@@ -53,21 +53,62 @@ pub fn forward_residual(
         let (s, y, rstd) = unsafe {
             (s.slice(first * cols, n * cols), y.slice(first * cols, n * cols), rstd.slice(first, n))
         };
-        let (x, b) = (&x[first * cols..][..n * cols], &b[first * cols..][..n * cols]);
-        dispatch(
-            #[inline(always)]
-            || {
-                for (r, rstd) in rstd.iter_mut().enumerate() {
-                    let row = r * cols..(r + 1) * cols;
-                    let s = &mut s[row.clone()];
-                    for ((s, x), b) in s.iter_mut().zip(&x[row.clone()]).zip(&b[row.clone()]) {
-                        *s = x + b;
-                    }
-                    normalize(&mut y[row], rstd, s, w, eps);
-                }
-            },
-        );
+        let span = first * cols..(first + n) * cols;
+        add_and_normalize(s, y, rstd, &x[span.clone()], &b[span], w, eps);
     });
+}
+
+/// `b = z wᵀ`, then [`forward_residual`] of it in one pass: `z` `[T, K]`, `projection` `[C, K]`; `b` is overwritten.
+#[expect(clippy::too_many_arguments, reason = "a product's operands and a norm's")]
+pub fn forward_residual_product(
+    s: &mut Tensor,
+    y: &mut Tensor,
+    rstd: &mut Tensor,
+    x: &Tensor,
+    b: &mut Tensor,
+    z: &Tensor,
+    projection: &Tensor,
+    w: &Tensor,
+    eps: f32,
+) {
+    let (rows, cols) = (x.rows(), x.cols());
+    assert!(b.rows() == rows && b.cols() == cols && s.rows() == rows && s.cols() == cols, "shapes agree");
+    assert!(y.rows() == rows && y.cols() == cols && w.len() == cols && rstd.len() >= rows, "shapes agree");
+    let (x, w) = (x.f32(), w.f32());
+    let (s, y, rstd) = (Shared::new(s.f32_mut()), Shared::new(y.f32_mut()), Shared::new(rstd.f32_mut()));
+    matmul::forward_then(b, z, projection, |first, b| {
+        let n = b.len() / cols;
+        // SAFETY: each row is given once.
+        let (s, y, rstd) = unsafe {
+            (s.slice(first * cols, n * cols), y.slice(first * cols, n * cols), rstd.slice(first, n))
+        };
+        add_and_normalize(s, y, rstd, &x[first * cols..][..n * cols], b, w, eps);
+    });
+}
+
+fn add_and_normalize(
+    s: &mut [f32],
+    y: &mut [f32],
+    rstd: &mut [f32],
+    x: &[f32],
+    b: &[f32],
+    w: &[f32],
+    eps: f32,
+) {
+    let cols = w.len();
+    dispatch(
+        #[inline(always)]
+        || {
+            for (r, rstd) in rstd.iter_mut().enumerate() {
+                let row = r * cols..(r + 1) * cols;
+                let s = &mut s[row.clone()];
+                for ((s, x), b) in s.iter_mut().zip(&x[row.clone()]).zip(&b[row.clone()]) {
+                    *s = x + b;
+                }
+                normalize(&mut y[row], rstd, s, w, eps);
+            }
+        },
+    );
 }
 
 #[inline(always)]

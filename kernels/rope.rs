@@ -4,7 +4,7 @@
 
 use crate::parallel::{Shared, block_rows, for_each};
 use crate::vector::dispatch;
-use crate::{Device, Tensor};
+use crate::{Device, Tensor, matmul};
 
 /// How the frequencies are stretched beyond the length a model was first trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
@@ -99,10 +99,32 @@ pub fn backward(dqkv: &mut Tensor, heads: usize, positions: &[u32], table: &Tabl
     rotate(dqkv, heads, positions, table, -1.0);
 }
 
+/// `qkv = x wᵀ (+ b)`, then [`forward`] of it in one pass: `x` `[T, C]`, `w` `[*, C]`, `b` `[1, *]`.
+pub fn forward_product(
+    qkv: &mut Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    heads: usize,
+    positions: &[u32],
+    table: &Table,
+) {
+    let cols = qkv.cols();
+    assert!(positions.len() == x.rows() && heads * 2 * table.cos.cols() <= cols, "shapes agree");
+    assert!(b.is_none_or(|b| b.len() == cols), "shapes agree");
+    matmul::forward_then(qkv, x, w, |row, rows| {
+        if let Some(b) = b {
+            for y in rows.chunks_exact_mut(cols) {
+                y.iter_mut().zip(b.f32()).for_each(|(y, b)| *y += b);
+            }
+        }
+        rotate_rows(rows, cols, heads, &positions[row..], table, 1.0);
+    });
+}
+
 fn rotate(qkv: &mut Tensor, heads: usize, positions: &[u32], table: &Table, sign: f32) {
     let (rows, cols, half) = (qkv.rows(), qkv.cols(), table.cos.cols());
     assert!(positions.len() == rows && heads * 2 * half <= cols, "shapes agree");
-    let (cos, sin) = (table.cos.f32(), table.sin.f32());
     let qkv = Shared::new(qkv.f32_mut());
     let block = block_rows(cols);
     for_each(rows.div_ceil(block), |b| {
@@ -110,22 +132,27 @@ fn rotate(qkv: &mut Tensor, heads: usize, positions: &[u32], table: &Table, sign
         let n = block.min(rows - first);
         // SAFETY: blocks of rows do not overlap.
         let qkv = unsafe { qkv.slice(first * cols, n * cols) };
-        dispatch(
-            #[inline(always)]
-            || {
-                for (row, &p) in qkv.chunks_exact_mut(cols).zip(&positions[first..]) {
-                    let at = p as usize * half;
-                    let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
-                    for head in row[..heads * 2 * half].chunks_exact_mut(2 * half) {
-                        let (lo, hi) = head.split_at_mut(half);
-                        for (((lo, hi), cos), sin) in lo.iter_mut().zip(hi).zip(cos).zip(sin) {
-                            let (a, b, sin) = (*lo, *hi, sin * sign);
-                            *lo = a * cos - b * sin;
-                            *hi = b * cos + a * sin;
-                        }
+        rotate_rows(qkv, cols, heads, &positions[first..], table, sign);
+    });
+}
+
+fn rotate_rows(qkv: &mut [f32], cols: usize, heads: usize, positions: &[u32], table: &Table, sign: f32) {
+    let (cos, sin, half) = (table.cos.f32(), table.sin.f32(), table.cos.cols());
+    dispatch(
+        #[inline(always)]
+        || {
+            for (row, &p) in qkv.chunks_exact_mut(cols).zip(positions) {
+                let at = p as usize * half;
+                let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
+                for head in row[..heads * 2 * half].chunks_exact_mut(2 * half) {
+                    let (lo, hi) = head.split_at_mut(half);
+                    for (((lo, hi), cos), sin) in lo.iter_mut().zip(hi).zip(cos).zip(sin) {
+                        let (a, b, sin) = (*lo, *hi, sin * sign);
+                        *lo = a * cos - b * sin;
+                        *hi = b * cos + a * sin;
                     }
                 }
-            },
-        );
-    });
+            }
+        },
+    );
 }

@@ -1,8 +1,8 @@
 //! SwiGLU (Shazeer 2020): `y = silu(gate) ⊙ up`, gate and up being the halves of one fused row.
 
-use crate::Tensor;
 use crate::parallel::{Shared, block_rows, for_each};
 use crate::vector::{dispatch, exp1};
+use crate::{Tensor, matmul};
 
 /// `y` `[T, F]` from `gate_up` `[T, 2F]`.
 pub fn forward(y: &mut Tensor, gate_up: &Tensor) {
@@ -16,20 +16,34 @@ pub fn forward(y: &mut Tensor, gate_up: &Tensor) {
         let n = block.min(rows - first);
         // SAFETY: blocks of rows do not overlap.
         let y = unsafe { y.slice(first * cols, n * cols) };
-        dispatch(
-            #[inline(always)]
-            || {
-                for (y, row) in
-                    y.chunks_exact_mut(cols).zip(gate_up[first * 2 * cols..].chunks_exact(2 * cols))
-                {
-                    let (gate, up) = row.split_at(cols);
-                    for ((y, &g), &u) in y.iter_mut().zip(gate).zip(up) {
-                        *y = g / (1.0 + exp1(-g)) * u;
-                    }
-                }
-            },
-        );
+        forward_rows(y, &gate_up[first * 2 * cols..], cols);
     });
+}
+
+/// `gate_up = x wᵀ` and [`forward`] of it in one pass: `x` `[T, C]`, `w` `[2F, C]`.
+pub fn forward_product(y: &mut Tensor, gate_up: &mut Tensor, x: &Tensor, w: &Tensor) {
+    let cols = y.cols();
+    assert!(y.rows() == x.rows() && gate_up.cols() == 2 * cols, "shapes agree");
+    let y = Shared::new(y.f32_mut());
+    matmul::forward_then(gate_up, x, w, |row, gate_up| {
+        // SAFETY: each row is given once.
+        let y = unsafe { y.slice(row * cols, gate_up.len() / 2) };
+        forward_rows(y, gate_up, cols);
+    });
+}
+
+fn forward_rows(y: &mut [f32], gate_up: &[f32], cols: usize) {
+    dispatch(
+        #[inline(always)]
+        || {
+            for (y, row) in y.chunks_exact_mut(cols).zip(gate_up.chunks_exact(2 * cols)) {
+                let (gate, up) = row.split_at(cols);
+                for ((y, &g), &u) in y.iter_mut().zip(gate).zip(up) {
+                    *y = g / (1.0 + exp1(-g)) * u;
+                }
+            }
+        },
+    );
 }
 
 /// Gradient `dgate_up` `[T, 2F]` (overwritten) from `dy` `[T, F]`; `silu` is recomputed.
@@ -45,21 +59,38 @@ pub fn backward(dgate_up: &mut Tensor, dy: &Tensor, gate_up: &Tensor) {
         let n = block.min(rows - first);
         // SAFETY: blocks of rows do not overlap.
         let out = unsafe { out.slice(first * 2 * cols, n * 2 * cols) };
-        dispatch(
-            #[inline(always)]
-            || {
-                for (r, out) in out.chunks_exact_mut(2 * cols).enumerate() {
-                    let row = &gate_up[(first + r) * 2 * cols..(first + r + 1) * 2 * cols];
-                    let dy = &dy[(first + r) * cols..(first + r + 1) * cols];
-                    let ((gate, up), (dgate, dup)) = (row.split_at(cols), out.split_at_mut(cols));
-                    for ((((dg, du), &g), &u), &dy) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dy) {
-                        let s = 1.0 / (1.0 + exp1(-g));
-                        let silu = g * s;
-                        *du = dy * silu;
-                        *dg = dy * u * (s + silu * (1.0 - s));
-                    }
-                }
-            },
-        );
+        backward_rows(out, &dy[first * cols..][..n * cols], &gate_up[first * 2 * cols..], cols);
     });
+}
+
+/// `dy = dx w` and [`backward`] of it in one pass: `dx` `[T, C]`, `w` `[C, F]`; `dy` `[T, F]` is overwritten.
+pub fn backward_product(dgate_up: &mut Tensor, dy: &mut Tensor, dx: &Tensor, w: &Tensor, gate_up: &Tensor) {
+    let (rows, cols) = (dy.rows(), dy.cols());
+    assert!(gate_up.rows() == rows && gate_up.cols() == 2 * cols, "shapes agree");
+    assert!(dgate_up.rows() == rows && dgate_up.cols() == 2 * cols, "shapes agree");
+    let gate_up = gate_up.f32();
+    let out = Shared::new(dgate_up.f32_mut());
+    matmul::backward_input_then(dy, dx, w, |row, dy| {
+        // SAFETY: each row is given once.
+        let out = unsafe { out.slice(row * 2 * cols, 2 * dy.len()) };
+        backward_rows(out, dy, &gate_up[row * 2 * cols..], cols);
+    });
+}
+
+fn backward_rows(out: &mut [f32], dy: &[f32], gate_up: &[f32], cols: usize) {
+    dispatch(
+        #[inline(always)]
+        || {
+            let rows = out.chunks_exact_mut(2 * cols).zip(gate_up.chunks_exact(2 * cols));
+            for ((out, row), dy) in rows.zip(dy.chunks_exact(cols)) {
+                let ((gate, up), (dgate, dup)) = (row.split_at(cols), out.split_at_mut(cols));
+                for ((((dg, du), &g), &u), &dy) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(dy) {
+                    let s = 1.0 / (1.0 + exp1(-g));
+                    let silu = g * s;
+                    *du = dy * silu;
+                    *dg = dy * u * (s + silu * (1.0 - s));
+                }
+            }
+        },
+    );
 }

@@ -143,22 +143,33 @@ pub(crate) fn forward(
         let (mid, residual) = (of(&mut a.mids, l), of(&mut a.residuals, l));
         project(config, w, v, positions, &a.table);
         attend(l, v);
-        matmul::forward(&mut a.branch, &v.attention, &w.out);
-        rmsnorm::forward_residual(mid, &mut f.normed2, &mut f.rstd2, residual, &a.branch, &w.mlp_norm, eps);
+        let (y, rstd, branch) = (&mut f.normed2, &mut f.rstd2, &mut a.branch);
+        rmsnorm::forward_residual_product(
+            mid,
+            y,
+            rstd,
+            residual,
+            branch,
+            &v.attention,
+            &w.out,
+            &w.mlp_norm,
+            eps,
+        );
         feed_forward(w, f);
-        matmul::forward(&mut a.branch, &f.act, &w.down);
         // On to the next layer's norm, or the last one
         match weights.layers.get(l + 1) {
             Some(next) => {
                 let stream = of(&mut a.residuals, l + 1);
                 let v = of(&mut a.layers, l + 1);
                 let norm = &next.attention_norm;
-                rmsnorm::forward_residual(stream, &mut v.normed1, &mut v.rstd1, mid, &a.branch, norm, eps);
+                let (y, rstd) = (&mut v.normed1, &mut v.rstd1);
+                rmsnorm::forward_residual_product(stream, y, rstd, mid, branch, &f.act, &w.down, norm, eps);
                 visit(l + 1, stream);
             }
             None => {
                 let (y, rstd) = (&mut a.normed, &mut a.last_rstd);
-                rmsnorm::forward_residual(&mut a.last, y, rstd, mid, &a.branch, &weights.norm, eps);
+                let (last, norm) = (&mut a.last, &weights.norm);
+                rmsnorm::forward_residual_product(last, y, rstd, mid, branch, &f.act, &w.down, norm, eps);
             }
         }
     }
@@ -172,17 +183,14 @@ fn of<T>(values: &mut [T], l: usize) -> &mut T {
 
 /// Queries, keys and values of the normed stream, rotated.
 fn project(config: &LlamaConfig, w: &LayerWeights, v: &mut Layer, positions: &[u32], table: &Table) {
-    matmul::forward(&mut v.qkv, &v.normed1, &w.qkv);
-    if let Some(b) = &w.qkv_bias {
-        bias::forward(&mut v.qkv, b);
-    }
-    rope::forward(&mut v.qkv, config.num_attention_heads + config.num_key_value_heads, positions, table);
+    let heads = config.num_attention_heads + config.num_key_value_heads;
+    let (qkv, bias) = (&mut v.qkv, w.qkv_bias.as_ref());
+    rope::forward_product(qkv, &v.normed1, &w.qkv, bias, heads, positions, table);
 }
 
 /// Gate, up and their product of the normed stream.
 fn feed_forward(w: &LayerWeights, f: &mut FeedForward) {
-    matmul::forward(&mut f.gate_up, &f.normed2, &w.gate_up);
-    swiglu::forward(&mut f.act, &f.gate_up);
+    swiglu::forward_product(&mut f.act, &mut f.gate_up, &f.normed2, &w.gate_up);
 }
 
 impl Activations {
@@ -200,9 +208,18 @@ impl Activations {
             rmsnorm::forward(&mut v.normed1, &mut v.rstd1, residual, &w.attention_norm, eps);
             project(config, w, v, positions, &self.table);
             attention::forward(&mut v.attention, &mut v.lse, &v.qkv, starts, heads);
-            matmul::forward(&mut self.branch, &v.attention, &w.out);
-            let (y, rstd) = (&mut f.normed2, &mut f.rstd2);
-            rmsnorm::forward_residual(mid, y, rstd, residual, &self.branch, &w.mlp_norm, eps);
+            let (y, rstd, branch) = (&mut f.normed2, &mut f.rstd2, &mut self.branch);
+            rmsnorm::forward_residual_product(
+                mid,
+                y,
+                rstd,
+                residual,
+                branch,
+                &v.attention,
+                &w.out,
+                &w.mlp_norm,
+                eps,
+            );
             feed_forward(w, f);
         } else if self.feed_forwards.len() == 1 {
             let f = &mut self.feed_forwards[0];
@@ -279,8 +296,7 @@ pub(crate) fn backward(
         let (v, f) = (&*of(&mut a.layers, l), &*of(&mut a.feed_forwards, l));
         // Feed-forward
         matmul::backward_weight(&mut g.down, &d.stream, &f.act);
-        matmul::backward_input(&mut d.act, &d.stream, &w.down);
-        swiglu::backward(&mut d.gate_up, &d.act, &f.gate_up);
+        swiglu::backward_product(&mut d.gate_up, &mut d.act, &d.stream, &w.down, &f.gate_up);
         matmul::backward_weight(&mut g.gate_up, &d.gate_up, &f.normed2);
         matmul::backward_input(&mut d.normed, &d.gate_up, &w.gate_up);
         let (dw, partial) = (&mut g.mlp_norm, &mut d.partial);
