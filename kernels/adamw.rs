@@ -21,13 +21,21 @@ pub struct Update {
     pub scale: f32,
 }
 
+/// Values of a task.
+const BLOCK: usize = 1 << 14;
+
 /// `m = β1 m + (1−β1) g`, `v = β2 v + (1−β2) g²`,
 /// `w ← w (1 − lr·decay) − lr (m/bias1) / (sqrt(v/bias2) + eps)`; then the gradient is zeroed.
 pub fn forward(w: &mut Tensor, g: &mut Tensor, m: &mut Tensor, v: &mut Tensor, update: Update) {
-    const BLOCK: usize = 1 << 14;
     let n = w.len();
     assert!(g.len() == n && m.len() == n && v.len() == n, "shapes agree");
-    let (w, g, m, v) = (w.f32_mut(), g.f32_mut(), m.f32_mut(), v.f32_mut());
+    slices(w.f32_mut(), g.f32_mut(), m.f32_mut(), v.f32_mut(), update);
+}
+
+/// [`forward`] of a part of a tensor in host memory: a rank's share.
+pub fn slices(w: &mut [f32], g: &mut [f32], m: &mut [f32], v: &mut [f32], update: Update) {
+    let n = w.len();
+    assert!(g.len() == n && m.len() == n && v.len() == n, "shapes agree");
     if n <= 2 * BLOCK {
         block(w, g, m, v, update);
     } else {

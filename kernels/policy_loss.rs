@@ -117,7 +117,8 @@ pub struct SequenceMeans {
 
 /// Sums over tokens, to be added up over micro-batches. Loss terms are already divided by their
 /// global counts; the others are plain sums and token counts.
-#[derive(Clone, Copy, Debug, PartialEq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 pub struct StepSums {
     /// `cross_entropy + policy + kl`.
     pub loss: f64,
@@ -148,6 +149,13 @@ pub struct StepSums {
     pub value: f64,
     pub value_tokens: f64,
     pub value_clipped: f64,
+}
+
+impl StepSums {
+    /// All of them, for whoever adds up several processes' sums.
+    pub fn values_mut(&mut self) -> &mut [f64] {
+        bytemuck::cast_slice_mut(std::slice::from_mut(self))
+    }
 }
 
 impl std::ops::AddAssign for StepSums {

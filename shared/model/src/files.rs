@@ -237,3 +237,44 @@ pub(crate) fn read_sets(
         .map_err(|e| ModelError::Format { path: path.into(), reason: e.to_string() })?;
     Ok(header.metadata().clone().unwrap_or_default())
 }
+
+/// Writes flat parts under names to one file, and makes it durable.
+pub(crate) fn write_parts(
+    path: &Path,
+    parts: &[(String, &[f32])],
+    metadata: HashMap<String, String>,
+) -> Result<(), ModelError> {
+    let shapes: Vec<[usize; 1]> = parts.iter().map(|(_, values)| [values.len()]).collect();
+    let views = parts.iter().zip(&shapes).map(|((name, values), shape)| {
+        (name.as_str(), Part { values, shape: shape.as_slice(), dtype: Dtype::F32 })
+    });
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(source) => ModelError::Io { path: path.into(), source },
+        other => ModelError::Format { path: path.into(), reason: other.to_string() },
+    })?;
+    File::open(path).and_then(|f| f.sync_all()).map_err(ModelError::io(path))
+}
+
+/// Reads what [`write_parts`] wrote into places of the same lengths; returns the file's metadata.
+pub(crate) fn read_parts<'a>(
+    path: &Path,
+    parts: impl Iterator<Item = (String, &'a mut [f32])>,
+) -> Result<HashMap<String, String>, ModelError> {
+    let file = Mapped::open(path)?;
+    let parsed = file.parse()?;
+    for (name, part) in parts {
+        let Ok(view) = parsed.tensor(&name) else {
+            return Err(ModelError::MissingTensor { path: path.into(), name });
+        };
+        if view.shape() != [part.len()] || view.dtype() != safetensors::Dtype::F32 {
+            let (expected, found) = (vec![part.len()], view.shape().to_vec());
+            return Err(ModelError::Shape { path: path.into(), name, expected, found });
+        }
+        for (to, from) in part.iter_mut().zip(view.data().as_chunks::<4>().0) {
+            *to = f32::from_le_bytes(*from);
+        }
+    }
+    let (_, header) = SafeTensors::read_metadata(&file.map)
+        .map_err(|e| ModelError::Format { path: path.into(), reason: e.to_string() })?;
+    Ok(header.metadata().clone().unwrap_or_default())
+}

@@ -3,6 +3,7 @@
 //!
 //! - [`LlamaConfig`], [`Model`]: a Hugging Face directory, opened, made and saved.
 //! - [`Trainer`], [`AdamW`]: packed batches in, gradients and per-token log-probabilities out.
+//! - [`ShardedAdamW`]: the same between the processes of a data-parallel run.
 //! - [`Decoder`]: many sequences at once over a paged key/value cache.
 //! - [`Hidden`]: the hidden states of every layer.
 //! - [`Plan`]: the memory and work of a training step, by arithmetic.
@@ -21,6 +22,7 @@ mod model;
 mod optimizer;
 mod packing;
 mod plan;
+mod sharded;
 mod train;
 mod value;
 mod weights;
@@ -38,7 +40,8 @@ pub use llama::Recompute;
 pub use lora::{Lora, LoraConfig};
 pub use model::Model;
 pub use optimizer::{AdamW, AdamWConfig, StepReport};
-pub use plan::{Item, Plan, Target};
+pub use plan::{Item, Plan, Setup, Target};
+pub use sharded::ShardedAdamW;
 pub use train::{Batch, PolicyTerms, Trainer};
 pub use value::ValueHead;
 pub use weights::{Gradients, LayerWeights, Slot, Weights};

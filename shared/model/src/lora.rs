@@ -25,6 +25,19 @@ pub struct LoraConfig {
     pub targets: Vec<String>,
 }
 
+impl LoraConfig {
+    /// Whether `slot` is a matrix of the layers that one of the targets names.
+    pub(crate) fn adapts(&self, slot: &Slot) -> bool {
+        self.targets.iter().any(|target| named(slot, target))
+    }
+}
+
+/// Whether `slot` is a matrix of the layers called `target`.
+fn named(slot: &Slot, target: &str) -> bool {
+    let module = slot.name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next());
+    slot.shape.len() == 2 && slot.name.contains(".layers.") && module == Some(target)
+}
+
 /// A trained matrix with its gradient and AdamW's moments.
 struct Factor {
     weight: Tensor,
@@ -71,21 +84,15 @@ impl Lora {
             return bad("r", "must not be 0".into());
         }
         let slots = model.weights.slots(&model.config);
-        let module = |slot: &Slot| {
-            slot.name.strip_suffix(".weight").and_then(|n| n.rsplit('.').next().map(str::to_owned))
-        };
-        let adapts = |slot: &Slot, target: &str| {
-            slot.shape.len() == 2 && slot.name.contains(".layers.") && module(slot).as_deref() == Some(target)
-        };
         for target in &config.targets {
-            if !slots.iter().any(|slot| adapts(slot, target)) {
+            if !slots.iter().any(|slot| named(slot, target)) {
                 return bad("target_modules", format!("no matrix of the layers is called {target:?}"));
             }
         }
         let tensors = model.weights.tensors();
         let parts = slots
             .into_iter()
-            .filter(|slot| config.targets.iter().any(|target| adapts(slot, target)))
+            .filter(|slot| config.adapts(slot))
             .map(|slot| {
                 let (rows, cols) = (slot.shape[0], slot.shape[1]);
                 let mut a = Factor::new(model.device, config.rank, cols);
@@ -193,14 +200,14 @@ impl Lora {
         });
         let path = dir.join("adapter_config.json");
         std::fs::write(&path, format!("{config:#}\n")).map_err(ModelError::io(&path))?;
-        let named = |part: &Adapted, letter: char| {
+        let called = |part: &Adapted, letter: char| {
             let module = part.slot.name.strip_suffix(".weight").unwrap_or(&part.slot.name);
             format!("base_model.model.{module}.lora_{letter}.weight")
         };
         let tensors: Vec<(String, &Tensor)> = self
             .parts
             .iter()
-            .flat_map(|p| [(named(p, 'A'), &p.a.weight), (named(p, 'B'), &p.b.weight)])
+            .flat_map(|p| [(called(p, 'A'), &p.a.weight), (called(p, 'B'), &p.b.weight)])
             .collect();
         write(
             &dir.join("adapter_model.safetensors"),

@@ -167,7 +167,8 @@ impl Trainer {
     pub fn with(model: &Model, max_tokens: usize, recompute: Recompute) -> Self {
         let (config, device) = (&model.config, model.device);
         let c = config.hidden_size;
-        let empty = |cols| Tensor::zeros(device, 0, cols);
+        let zeros = |rows, cols| Tensor::zeros(device, rows, cols);
+        let chunk = chunk_rows(config.vocab_size).min(max_tokens);
         Trainer {
             gradients: Weights::zeros(config, device),
             values: None,
@@ -177,12 +178,12 @@ impl Trainer {
                 positions: Vec::with_capacity(max_tokens),
                 rows: Vec::with_capacity(max_tokens),
                 targets: Vec::with_capacity(max_tokens),
-                picked: empty(c),
-                dpicked: empty(c),
-                dnormed: empty(c),
-                chunk: empty(c),
-                dchunk: empty(c),
-                logits: empty(config.vocab_size),
+                picked: zeros(max_tokens, c),
+                dpicked: zeros(max_tokens, c),
+                dnormed: zeros(max_tokens, c),
+                chunk: zeros(chunk, c),
+                dchunk: zeros(chunk, c),
+                logits: zeros(chunk, config.vocab_size),
                 stats: Vec::new(),
                 dlogp: Vec::new(),
                 z: Vec::new(),

@@ -144,6 +144,11 @@ impl Weights {
 
     /// Every tensor of a model file, by name, and where it stands in the fused ones.
     pub fn slots(&self, config: &LlamaConfig) -> Vec<Slot> {
+        Self::layout(config)
+    }
+
+    /// As [`Weights::slots`], for weights that need not exist.
+    pub fn layout(config: &LlamaConfig) -> Vec<Slot> {
         let (c, f, v, heads) =
             (config.hidden_size, config.intermediate_size, config.vocab_size, config.heads());
         let (q, k) = (heads.out(), heads.key * heads.dim);
@@ -167,7 +172,7 @@ impl Weights {
             list.next(&name("mlp.down_proj.weight"), &[c, f]);
         }
         list.next("model.norm.weight", &[c]);
-        if self.head.is_some() {
+        if !config.tie_word_embeddings {
             list.next("lm_head.weight", &[v, c]);
         }
         list.slots

@@ -1,6 +1,6 @@
 //! The plan against what is allocated, and against the published shape of Llama-3.1-8B.
 
-use cognate_model::{Batch, LlamaConfig, Model, Objective, Plan, Recompute, Target, Trainer};
+use cognate_model::{Batch, LlamaConfig, Model, Objective, Plan, Recompute, Setup, Target, Trainer};
 
 const LEVELS: [Recompute; 3] = [Recompute::None, Recompute::FeedForward, Recompute::Block];
 
@@ -24,7 +24,8 @@ fn activations_are_planned_to_the_line() {
         for level in LEVELS {
             let mut trainer = Trainer::with(&model, tokens.len(), level);
             trainer.accumulate(&model, &batch, &Objective::default()).unwrap();
-            let plan = Plan::new(&config, Target::Cpu, tokens.len(), tokens.len(), level);
+            let (tokens, length) = (tokens.len(), tokens.len());
+            let plan = Plan::new(&config, &Setup { tokens, length, recompute: level, ..Setup::default() });
             let names =
                 ["residual stream", "attention", "feed-forward", "norms and log-sum-exps", "final norm"];
             let (planned, held) = (bytes(&plan, &names), trainer.activation_bytes());
@@ -49,7 +50,10 @@ fn llama_8b_fits_one_gpu_of_141_gb_where_it_should() {
         ..LlamaConfig::default()
     };
     assert_eq!(config.parameters(), 8_030_261_248);
-    let plan = |tokens, level| Plan::new(&config, Target::Cuda, tokens, 4096, level);
+    let plan = |tokens, recompute| {
+        let setup = Setup { target: Target::Cuda, tokens, length: 4096, recompute, ..Setup::default() };
+        Plan::new(&config, &setup)
+    };
     let state = ["weights", "weights' remainder", "gradients", "moments"];
     assert_eq!(bytes(&plan(1, Recompute::None), &state), 80_302_612_480);
     let gigabytes = |tokens, level| plan(tokens, level).bytes() as f64 / 1e9;
@@ -57,5 +61,9 @@ fn llama_8b_fits_one_gpu_of_141_gb_where_it_should() {
     assert!(gigabytes(32_768, Recompute::None) > 141.0, "and not without end");
     assert!(gigabytes(32_768, Recompute::FeedForward) < 141.0);
     assert!(gigabytes(131_072, Recompute::Block) > 141.0);
+    // What is computed again is the work of one forward of the layers, at most.
+    let block = plan(16_384, Recompute::Block);
+    assert!(block.recomputed < block.flops / 3.0 && block.recomputed > block.flops / 5.0);
+    assert_eq!(plan(16_384, Recompute::None).recomputed, 0.0);
     println!("{}", plan(16_384, Recompute::None));
 }

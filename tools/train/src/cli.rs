@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 Examples:
   cog-train lm  --init-config model.json --tokenizer tok/ --data base.parquet --epochs 2 --lr 2e-3 -o base/
   cog-train sft --model base/ --data mix/parallel.parquet -o sft/
+  cog-train sft --model Llama-3.1-8B/ --plan=cuda --micro-tokens 16384 --plan-length 4096 --plan-memory 141
   cog-sample --follow rl/policy --prompts p.jsonl --steps 90 | cog-judge --tests problems.jsonl - \\
     | cog-train rl --model sft/ --policy rl/policy --steps 90 -o rl/model
 
@@ -45,7 +46,7 @@ pub struct Supervised {
     #[command(flatten)]
     pub start: Start,
     /// Packed sequences (packed/1, Parquet or JSONL); several files are one data set
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    #[arg(long, required_unless_present = "plan", num_args = 1.., value_name = "FILE")]
     pub data: Vec<PathBuf>,
     /// Packed sequences in one optimizer step
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -66,6 +67,25 @@ pub struct Supervised {
     pub optimisation: Optimisation,
     #[command(flatten)]
     pub keeping: Keeping,
+    #[command(flatten)]
+    pub parallel: Parallel,
+    #[command(flatten)]
+    pub planning: Planning,
+}
+
+#[derive(Debug, Args)]
+pub struct Parallel {
+    /// Processes that train together, each on its share of every step's sequences: the same command for each, with
+    /// its own --rank. Gradients are added up in shared memory, each process holds a share of AdamW's moments, and
+    /// all wait for each other in OUTPUT.ckpt.ranks
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=512))]
+    pub world_size: u64,
+    /// This process among them, from 0; rank 0 writes the output
+    #[arg(long, default_value_t = 0, value_name = "R")]
+    pub rank: u64,
+    /// How long to wait for the others to come
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub rank_timeout: u64,
 }
 
 #[derive(Debug, Args)]
@@ -77,10 +97,23 @@ pub struct Reinforce {
     #[arg(default_value = "-", value_name = "ROLLOUTS")]
     pub input: PathBuf,
     /// Policy directory, shared with cog-sample --follow
-    #[arg(long, value_name = "DIR")]
+    #[arg(
+        long,
+        required_unless_present = "plan",
+        default_value = ".",
+        hide_default_value = true,
+        value_name = "DIR"
+    )]
     pub policy: PathBuf,
     /// Steps: batches of rollouts to train on
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        required_unless_present = "plan",
+        default_value_t = 1,
+        hide_default_value = true,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub steps: u64,
     /// Prompts asked for in each step
     #[arg(long, default_value_t = 24, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -175,6 +208,8 @@ pub struct Reinforce {
     pub optimisation: Optimisation,
     #[command(flatten)]
     pub keeping: Keeping,
+    #[command(flatten)]
+    pub planning: Planning,
 }
 
 #[derive(Debug, Args)]
@@ -184,9 +219,9 @@ pub struct Start {
     pub model: Option<PathBuf>,
     /// Start from random weights of this shape: a config.json; vocab_size and the special tokens' ids come from the
     /// tokenizer where they are absent
-    #[arg(long, value_name = "FILE", conflicts_with = "model", requires = "tokenizer")]
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
     pub init_config: Option<PathBuf>,
-    /// Tokenizer directory, carried into the output [default: the model's own]
+    /// Tokenizer directory, carried into the output; needed with --init-config [default: the model's own]
     #[arg(long, value_name = "DIR")]
     pub tokenizer: Option<PathBuf>,
 }
@@ -243,12 +278,44 @@ pub struct Optimisation {
     /// Tokens in one forward and backward; a step's gradient is accumulated over as many as it takes
     #[arg(long, default_value_t = 4096, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub micro_tokens: u64,
+    /// What the backward computes again instead of keeping it: nothing, the feed-forward of each layer, or the whole
+    /// layer. Less memory, more work, the same bits
+    #[arg(long, value_enum, default_value_t = Recomputation::None, value_name = "LEVEL")]
+    pub recompute: Recomputation,
+}
+
+#[derive(Debug, Args)]
+pub struct Planning {
+    /// Print the memory and the operations that a micro-batch takes, and do nothing: neither weights nor data are
+    /// read, config.json suffices. cuda: the layout of a GPU in bf16 with a 16-bit remainder of the weights
+    #[arg(
+        long,
+        value_enum,
+        value_name = "DEVICE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "cpu"
+    )]
+    pub plan: Option<PlanDevice>,
+    /// With --plan: tokens of a document [default: the context, at most --micro-tokens]
+    #[arg(long, requires = "plan", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub plan_length: Option<u64>,
+    /// With --plan: say whether that much memory suffices
+    #[arg(long, requires = "plan", value_name = "GB")]
+    pub plan_memory: Option<f64>,
 }
 
 #[derive(Debug, Args)]
 pub struct Keeping {
     /// Model directory to write (Hugging Face layout)
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(
+        short,
+        long,
+        required_unless_present = "plan",
+        default_value = ".",
+        hide_default_value = true,
+        value_name = "DIR"
+    )]
     pub output: PathBuf,
     /// Type of the weights in the output
     #[arg(long, value_enum, default_value_t = WeightType::F32, value_name = "TYPE")]
@@ -286,6 +353,19 @@ pub struct Keeping {
     /// Label of the run in its metrics
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanDevice {
+    Cpu,
+    Cuda,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Recomputation {
+    None,
+    FeedForward,
+    Block,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]

@@ -1,11 +1,17 @@
-//! Packed sequences in memory and the order in which they are trained on.
+//! Packed sequences and the order in which they are trained on.
+//!
+//! Tokens stand in an unlinked file beside the output, read sequence by sequence, so that memory does not grow with the
+//! data; an entry a sequence stays in memory.
 //!
 //! The order is a pure function of (seed, epoch), and a step's sequences a pure function of the step, so the data
 //! cursor of a resumed run is the step alone. The last batch may be smaller; nothing is dropped.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use cognate_model::LlamaConfig;
 use cognate_random::Key;
 use cognate_records::{Packed, Reader};
@@ -13,64 +19,57 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::micro_batch::{Policy, Row};
 
-/// All sequences, flat: 8 bytes a token.
+/// All sequences.
 pub struct Dataset {
-    ids: Vec<u32>,
-    weights: Vec<f32>,
-    /// Document starts, relative to their sequence.
-    starts: Vec<u32>,
+    /// Of each sequence its token ids, their weights and where its documents start: words of four bytes.
+    words: File,
     rows: Vec<Bounds>,
+    tokens: usize,
     hash: u128,
 }
 
 struct Bounds {
     name: String,
-    tokens: (usize, usize),
-    starts: (usize, usize),
+    /// First word.
+    at: u64,
+    tokens: u32,
+    starts: u32,
+}
+
+/// A data set that grows.
+struct Spill {
+    words: BufWriter<File>,
+    written: u64,
+    rows: Vec<Bounds>,
+    hash: Xxh3,
+    weighted: bool,
 }
 
 impl Dataset {
-    /// Reads every file and checks each sequence against the model.
+    /// Reads every file, checks each sequence against the model and puts them away in a file without a name in
+    /// `folder`.
     ///
     /// # Errors
     /// With file and record (exit code 3) when a token is beyond the vocabulary, a document longer than the context,
     /// a weight not a number, or nothing is there to learn from.
-    pub fn read(files: &[PathBuf], config: &LlamaConfig) -> Result<Self> {
-        let mut set =
-            Self { ids: Vec::new(), weights: Vec::new(), starts: Vec::new(), rows: Vec::new(), hash: 0 };
-        let mut hash = Xxh3::new();
+    pub fn read(files: &[PathBuf], config: &LlamaConfig, folder: &Path) -> Result<Self> {
+        let mut spill = Spill::new(folder)?;
         for file in files {
             for packed in Reader::<Packed>::open(file)? {
                 let packed = packed?;
                 check(&packed, config)
                     .map_err(|reason| rejected(file, &format!("{}: {reason}", packed.id)))?;
-                set.push(packed, &mut hash);
+                spill.push(packed).with_context(|| folder.display().to_string())?;
             }
         }
         let named = || files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
-        if set.rows.is_empty() {
+        if spill.rows.is_empty() {
             return Err(cognate_cli::rejected(anyhow!("{}: no sequences to train on", named())));
         }
-        if set.weights.iter().all(|w| *w == 0.0) {
+        if !spill.weighted {
             return Err(cognate_cli::rejected(anyhow!("{}: every token has loss weight 0", named())));
         }
-        set.hash = hash.digest128();
-        Ok(set)
-    }
-
-    fn push(&mut self, packed: Packed, hash: &mut Xxh3) {
-        hash.update(&(packed.ids.len() as u64).to_le_bytes());
-        for (id, weight) in packed.ids.iter().zip(&packed.weights) {
-            hash.update(&id.to_le_bytes());
-            hash.update(&weight.to_le_bytes());
-        }
-        packed.starts.iter().for_each(|s| hash.update(&s.to_le_bytes()));
-        let (t, s) = (self.ids.len(), self.starts.len());
-        self.ids.extend(packed.ids);
-        self.weights.extend(packed.weights);
-        self.starts.extend(packed.starts);
-        let (tokens, starts) = ((t, self.ids.len()), (s, self.starts.len()));
-        self.rows.push(Bounds { name: packed.id, tokens, starts });
+        spill.finish().with_context(|| folder.display().to_string())
     }
 
     /// Number of sequences.
@@ -80,7 +79,7 @@ impl Dataset {
 
     /// Tokens of all sequences.
     pub fn tokens(&self) -> usize {
-        self.ids.len()
+        self.tokens
     }
 
     /// XXH3 of tokens, weights and document starts, in order.
@@ -89,20 +88,52 @@ impl Dataset {
     }
 
     fn length(&self, index: usize) -> usize {
-        let (from, to) = self.rows[index].tokens;
-        to - from
+        self.rows[index].tokens as usize
     }
 
     /// The sequence, with loss on the tokens that the data weights.
-    fn row(&self, index: usize) -> Row {
-        let Bounds { name, tokens, starts } = &self.rows[index];
-        Row {
-            id: name.clone(),
-            tokens: self.ids[tokens.0..tokens.1].to_vec(),
-            starts: self.starts[starts.0..starts.1].to_vec(),
-            cross_entropy: self.weights[tokens.0..tokens.1].to_vec(),
-            policy: Policy::default(),
+    fn row(&self, index: usize) -> Result<Row> {
+        let &Bounds { ref name, at, tokens, starts } = &self.rows[index];
+        let (tokens, starts) = (tokens as usize, starts as usize);
+        let mut words = vec![0u32; 2 * tokens + starts];
+        self.words
+            .read_exact_at(bytemuck::cast_slice_mut(&mut words), 4 * at)
+            .with_context(|| format!("{name}: reading a sequence back"))?;
+        let starts = words.split_off(2 * tokens);
+        let weights = words.split_off(tokens);
+        let cross_entropy = bytemuck::cast_slice(&weights).to_vec();
+        Ok(Row { id: name.clone(), tokens: words, starts, cross_entropy, policy: Policy::default() })
+    }
+}
+
+impl Spill {
+    fn new(folder: &Path) -> Result<Self> {
+        let file = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
+        let words = BufWriter::with_capacity(1 << 16, file.with_context(|| folder.display().to_string())?);
+        Ok(Self { words, written: 0, rows: Vec::new(), hash: Xxh3::new(), weighted: false })
+    }
+
+    fn push(&mut self, packed: Packed) -> std::io::Result<()> {
+        self.hash.update(&(packed.ids.len() as u64).to_le_bytes());
+        for (id, weight) in packed.ids.iter().zip(&packed.weights) {
+            self.hash.update(&id.to_le_bytes());
+            self.hash.update(&weight.to_le_bytes());
         }
+        packed.starts.iter().for_each(|s| self.hash.update(&s.to_le_bytes()));
+        self.weighted |= packed.weights.iter().any(|w| *w != 0.0);
+        self.words.write_all(bytemuck::cast_slice(&packed.ids))?;
+        self.words.write_all(bytemuck::cast_slice(&packed.weights))?;
+        self.words.write_all(bytemuck::cast_slice(&packed.starts))?;
+        let (tokens, starts) = (packed.ids.len() as u32, packed.starts.len() as u32);
+        self.rows.push(Bounds { name: packed.id, at: self.written, tokens, starts });
+        self.written += 2 * u64::from(tokens) + u64::from(starts);
+        Ok(())
+    }
+
+    fn finish(self) -> std::io::Result<Dataset> {
+        let words = self.words.into_inner()?;
+        let tokens = self.rows.iter().map(|row| row.tokens as usize).sum();
+        Ok(Dataset { words, rows: self.rows, tokens, hash: self.hash.digest128() })
     }
 }
 
@@ -171,7 +202,7 @@ impl Plan {
     }
 
     /// The sequences of step `step`, from 1. A batch can reach over the end of an epoch.
-    pub fn rows(&mut self, data: &Dataset, step: u64) -> Vec<Row> {
+    pub fn rows(&mut self, data: &Dataset, step: u64) -> Result<Vec<Row>> {
         let from = (step - 1) * self.batch;
         let to = (from + self.batch).min(self.sequences);
         (from..to).map(|at| data.row(self.index(at, data.len() as u64))).collect()
@@ -210,8 +241,8 @@ mod tests {
     use super::*;
 
     fn set(n: usize) -> Dataset {
-        let mut set = Dataset { ids: vec![], weights: vec![], starts: vec![], rows: vec![], hash: 0 };
-        let mut hash = Xxh3::new();
+        let temp = tempfile::tempdir().unwrap();
+        let mut set = Spill::new(temp.path()).unwrap();
         for i in 0..n {
             let len = 3 + i % 4;
             let p = Packed {
@@ -221,13 +252,13 @@ mod tests {
                 starts: vec![0],
                 ..Packed::default()
             };
-            set.push(p, &mut hash);
+            set.push(p).unwrap();
         }
-        set
+        set.finish().unwrap()
     }
 
     fn seen(plan: &mut Plan, data: &Dataset) -> Vec<Vec<String>> {
-        (1..=plan.steps).map(|s| plan.rows(data, s).into_iter().map(|r| r.id).collect()).collect()
+        (1..=plan.steps).map(|s| plan.rows(data, s).unwrap().into_iter().map(|r| r.id).collect()).collect()
     }
 
     #[test]
@@ -246,8 +277,33 @@ mod tests {
         assert_eq!(plan.tokens, 2 * data.tokens() as u64);
         // Any step by itself is what it is in the whole: the cursor is the step.
         let mut fresh = Plan::new(&data, 1, 4, Length::Epochs(2.0)).unwrap();
-        assert_eq!(fresh.rows(&data, 3).iter().map(|r| r.id.clone()).collect::<Vec<_>>(), steps[2]);
+        assert_eq!(fresh.rows(&data, 3).unwrap().iter().map(|r| r.id.clone()).collect::<Vec<_>>(), steps[2]);
         assert_ne!(seen(&mut Plan::new(&data, 2, 4, Length::Epochs(2.0)).unwrap(), &data), steps);
+    }
+
+    #[test]
+    fn a_sequence_is_read_back_as_it_was_and_leaves_no_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut spill = Spill::new(temp.path()).unwrap();
+        let packed = |id: &str, ids: &[u32], starts: &[u32]| Packed {
+            id: id.into(),
+            ids: ids.to_vec(),
+            weights: ids.iter().map(|i| *i as f32 * 0.5 - 1.0).collect(),
+            starts: starts.to_vec(),
+            ..Packed::default()
+        };
+        let all =
+            [packed("a", &[7, u32::MAX, 0], &[0]), packed("b", &[1], &[0]), packed("c", &[4, 5], &[0, 1])];
+        all.iter().for_each(|p| spill.push(p.clone()).unwrap());
+        let data = spill.finish().unwrap();
+        for index in [2, 0, 1, 2] {
+            let (row, p) = (data.row(index).unwrap(), &all[index]);
+            assert_eq!(
+                (&row.id, &row.tokens, &row.starts, &row.cross_entropy),
+                (&p.id, &p.ids, &p.starts, &p.weights)
+            );
+        }
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
     }
 
     #[test]
@@ -258,7 +314,7 @@ mod tests {
         for wanted in [1u64, 30, 43, 44, 45, 200] {
             let mut plan = Plan::new(&data, 1, 4, Length::Tokens(wanted)).unwrap();
             let by_step: Vec<u64> = (1..=plan.steps)
-                .map(|s| plan.rows(&data, s).iter().map(|r| r.tokens.len() as u64).sum())
+                .map(|s| plan.rows(&data, s).unwrap().iter().map(|r| r.tokens.len() as u64).sum())
                 .collect();
             let total: u64 = by_step.iter().sum();
             assert_eq!(total, plan.tokens);

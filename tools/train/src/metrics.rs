@@ -88,6 +88,15 @@ impl MetricsLog {
         }
     }
 
+    /// The most memory that this process has had so far, in bytes, where the kernel says so.
+    pub fn peak_memory(&mut self, step: u64) {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(kib) = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok()) {
+            self.measured(step, "peak_memory", kib * 1024.0);
+        }
+    }
+
     /// Writes what was put, so that it can be watched.
     pub fn flush(&mut self) -> Result<()> {
         self.file.write_all(&self.pending).with_context(|| self.path.display().to_string())?;

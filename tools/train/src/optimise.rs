@@ -5,12 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use cognate_model::{
-    AdamW, AdamWConfig, Lora, LoraConfig, Model, ModelError, Objective, StepReport, StepSums, Trainer,
-    ValueHead,
+    AdamW, AdamWConfig, Lora, LoraConfig, Model, ModelError, Objective, Recompute, ShardedAdamW, StepReport,
+    StepSums, Trainer, ValueHead,
 };
 
-use crate::cli::Optimisation;
+use crate::cli::{Optimisation, Recomputation};
 use crate::micro_batch::{MicroBatch, Row, join};
+use crate::ranks::{self, Ranks};
 use crate::start::Origin;
 
 /// A data fault of the model crate ends with exit code 3, any other with 1.
@@ -33,6 +34,8 @@ pub struct Learner {
 enum Optimizer {
     Full(Box<AdamW>),
     Adapters(Box<Lora>),
+    /// This rank's share of it.
+    Sharded(Box<ShardedAdamW>),
 }
 
 /// A loss or a gradient that is no number: what, where, and which records were in it.
@@ -66,39 +69,65 @@ pub struct Outcome {
 }
 
 impl Learner {
-    /// Begins at the model that `origin` gives, or goes on at what a checkpoint holds.
-    pub fn start(origin: &Origin, checkpoint: Option<&Path>, flags: &Optimisation) -> Result<Self> {
+    /// Begins at the model that `origin` gives, or goes on at what a checkpoint holds; with `ranks` as one of several
+    /// processes.
+    pub fn start(
+        origin: &Origin,
+        checkpoint: Option<&Path>,
+        flags: &Optimisation,
+        ranks: Option<&Ranks>,
+    ) -> Result<Self> {
         let lora = LoraConfig {
             rank: flags.lora_rank,
             alpha: flags.lora_alpha,
             targets: flags.lora_targets.clone(),
         };
-        let (model, optimizer) = match (checkpoint, flags.lora_rank > 0) {
-            (None, true) => {
+        let (model, optimizer) = match (checkpoint, flags.lora_rank > 0, ranks) {
+            (None, true, _) => {
                 let model = origin.model()?;
                 let adapters = Lora::new(&model, lora, origin.seed()).map_err(fault)?;
                 (model, Optimizer::Adapters(Box::new(adapters)))
             }
-            (Some(dir), true) => {
+            (Some(dir), true, _) => {
                 let mut model = origin.model()?;
                 let adapters = Lora::open(&dir.join(ADAPTERS), &mut model, lora).map_err(fault)?;
                 (model, Optimizer::Adapters(Box::new(adapters)))
             }
-            (None, false) => {
+            (checkpoint, false, Some(ranks)) => {
+                let (rank, size) = (ranks.rank(), ranks.size());
+                let model = match checkpoint {
+                    Some(dir) => Model::open(dir).map_err(fault)?,
+                    None => origin.model()?,
+                };
+                let optimizer = match checkpoint {
+                    Some(dir) => {
+                        let path = dir.join(ranks::part(rank, size));
+                        ShardedAdamW::open(&path, &model, adamw(flags), rank, size).map_err(fault)?
+                    }
+                    None => ShardedAdamW::new(&model, adamw(flags), rank, size),
+                };
+                (model, Optimizer::Sharded(Box::new(optimizer)))
+            }
+            (None, false, None) => {
                 let model = origin.model()?;
                 let optimizer = AdamW::new(&model, adamw(flags));
                 (model, Optimizer::Full(Box::new(optimizer)))
             }
-            (Some(dir), false) => {
+            (Some(dir), false, None) => {
                 let model = Model::open(dir).map_err(fault)?;
                 let optimizer = AdamW::open(&dir.join(OPTIMIZER), &model, adamw(flags)).map_err(fault)?;
                 (model, Optimizer::Full(Box::new(optimizer)))
             }
         };
         let mut learner = Self::with(model, optimizer, flags);
-        if let (Some(names), Optimizer::Full(optimizer)) = (&flags.freeze, &mut learner.optimizer) {
+        if let Some(names) = &flags.freeze {
             let regex = regex::Regex::new(names).map_err(|e| cognate_cli::usage(format!("--freeze: {e}")))?;
-            let frozen = optimizer.freeze(&learner.model, |name| regex.is_match(name));
+            let matches = |name: &str| regex.is_match(name);
+            let frozen = match &mut learner.optimizer {
+                Optimizer::Full(optimizer) => optimizer.freeze(&learner.model, matches),
+                Optimizer::Sharded(optimizer) => optimizer.freeze(&learner.model, matches),
+                Optimizer::Adapters(_) => 0,
+            };
             if frozen == 0 || frozen == learner.model.parameters() {
                 let reason = if frozen == 0 { "matches no tensor" } else { "leaves nothing to train" };
                 return Err(cognate_cli::usage(format!("--freeze {names}: {reason}")));
@@ -111,12 +140,12 @@ impl Learner {
     pub fn save_adapter(&self, dir: &Path, base: &str) -> Result<()> {
         match &self.optimizer {
             Optimizer::Adapters(adapters) => adapters.save_adapter(dir, base).map_err(fault),
-            Optimizer::Full(_) => Ok(()),
+            Optimizer::Full(_) | Optimizer::Sharded(_) => Ok(()),
         }
     }
 
     fn with(model: Model, optimizer: Optimizer, flags: &Optimisation) -> Self {
-        let trainer = Trainer::new(&model, flags.micro_tokens as usize);
+        let trainer = Trainer::with(&model, flags.micro_tokens as usize, recompute(flags));
         let clip = (flags.clip > 0.0).then_some(flags.clip);
         let (micro_tokens, adamw) = (flags.micro_tokens, adamw(flags));
         Self { model, trainer, optimizer, clip, micro_tokens, adamw, value_lr: 1.0 }
@@ -132,7 +161,15 @@ impl Learner {
         Ok(())
     }
 
-    /// Writes what [`Self::start`] reads, in full precision.
+    /// Writes this rank's part of the optimizer's state, where it is shared out.
+    pub fn save_part(&self, path: &Path) -> Result<()> {
+        match &self.optimizer {
+            Optimizer::Sharded(optimizer) => optimizer.save(path).map_err(fault),
+            Optimizer::Full(_) | Optimizer::Adapters(_) => Ok(()),
+        }
+    }
+
+    /// Writes what [`Self::start`] reads, in full precision; but for the parts of [`Self::save_part`].
     pub fn save(&self, dir: &Path) -> Result<()> {
         if let Some(head) = self.trainer.value_head() {
             head.save(&dir.join(VALUE_HEAD)).map_err(fault)?;
@@ -143,6 +180,7 @@ impl Learner {
                 optimizer.save(&self.model, &dir.join(OPTIMIZER)).map_err(fault)
             }
             Optimizer::Adapters(adapters) => adapters.save(&dir.join(ADAPTERS)).map_err(fault),
+            Optimizer::Sharded(_) => self.model.save(dir, cognate_model::Dtype::F32).map_err(fault),
         }
     }
 
@@ -155,7 +193,13 @@ impl Learner {
     ///
     /// # Errors
     /// When the loss or the gradient is not finite; the message names the records. The model must not be saved then.
-    pub fn step(&mut self, batches: &[MicroBatch], objective: &Objective, lr: f64) -> Result<Outcome> {
+    pub fn step(
+        &mut self,
+        batches: &[MicroBatch],
+        objective: &Objective,
+        lr: f64,
+        mut ranks: Option<&mut Ranks>,
+    ) -> Result<Outcome> {
         let mut sums = StepSums::default();
         for (index, micro) in batches.iter().enumerate() {
             let bounds = micro.bounds();
@@ -173,7 +217,10 @@ impl Learner {
             }
             sums += part;
         }
-        let report = self.update(lr as f32);
+        if let Some(ranks) = &mut ranks {
+            ranks.add(&mut sums)?;
+        }
+        let report = self.update(lr as f32, ranks)?;
         if !report.gradient_norm.is_finite() {
             return Err(anyhow::Error::new(NotFinite {
                 what: format!("the gradient norm is {}", report.gradient_norm),
@@ -188,12 +235,16 @@ impl Learner {
         Ok(Outcome { sums, gradient_norm: report.gradient_norm })
     }
 
-    fn update(&mut self, lr: f32) -> StepReport {
+    fn update(&mut self, lr: f32, ranks: Option<&mut Ranks>) -> Result<StepReport> {
         let (model, trainer, clip) = (&mut self.model, &mut self.trainer, self.clip);
-        match &mut self.optimizer {
-            Optimizer::Full(optimizer) => optimizer.step(model, trainer, lr, clip),
-            Optimizer::Adapters(adapters) => adapters.step(model, trainer, self.adamw, lr, clip),
-        }
+        Ok(match (&mut self.optimizer, ranks) {
+            (Optimizer::Full(optimizer), _) => optimizer.step(model, trainer, lr, clip),
+            (Optimizer::Adapters(adapters), _) => adapters.step(model, trainer, self.adamw, lr, clip),
+            (Optimizer::Sharded(optimizer), Some(ranks)) => {
+                optimizer.step(model, trainer, ranks.memory(), lr, clip)?
+            }
+            (Optimizer::Sharded(_), None) => unreachable!("a sharded optimizer is made for ranks"),
+        })
     }
 
     /// Log-probability of every token of `micro` under `other`, or under the present weights; and the values of the
@@ -207,6 +258,15 @@ impl Learner {
         let model = other.unwrap_or(&self.model);
         self.trainer.score(model, micro.tokens(), &micro.bounds(), temperature).map_err(fault)?;
         Ok((self.trainer.logprobs().to_vec(), self.trainer.values().to_vec()))
+    }
+}
+
+/// What the backward computes again.
+pub fn recompute(flags: &Optimisation) -> Recompute {
+    match flags.recompute {
+        Recomputation::None => Recompute::None,
+        Recomputation::FeedForward => Recompute::FeedForward,
+        Recomputation::Block => Recompute::Block,
     }
 }
 

@@ -15,11 +15,12 @@ use cognate_records::{Lines, Provenance};
 use serde_json::{Map, Value, json};
 
 use crate::algorithm::Recipe;
-use crate::cli::Reinforce;
+use crate::cli::{PlanDevice, Reinforce};
 use crate::intake::{Arrival, Intake, StepBatch};
 use crate::metrics::MetricsLog;
 use crate::micro_batch::Row;
 use crate::optimise::Learner;
+use crate::planning;
 use crate::returns::{estimate, mean_kl};
 use crate::rollouts::{Prepared, answer_tokens, policy_count, prepare};
 use crate::run_dir::RunDir;
@@ -30,8 +31,13 @@ use crate::supervised::flops;
 const CHECKPOINT_EVERY: u64 = 10;
 
 pub fn run(common: &Common, flags: &Reinforce) -> Result<()> {
+    if let Some(device) = flags.planning.plan {
+        return planning::reinforce(common, flags, device);
+    }
     common.threads();
     let mut run = Run::begin(common, flags)?;
+    let setup = planning::reinforce_setup(common, flags, &run.origin.config, PlanDevice::Cpu);
+    planning::announce(common, &run.origin.config, &setup);
     cognate_output::hold_signals();
     let intake = Intake::spawn(Lines::open(&flags.input)?);
     let trace = |step: u64, phase: Phase| {
@@ -90,7 +96,7 @@ impl<'a> Run<'a> {
         let state = RunDir::open(&path, &Value::Object(identity), keeping.restart, keeping.keep)?;
         let latest = state.latest()?;
         let checkpoint = latest.as_ref().map(|c| c.path.as_path());
-        let mut learner = Learner::start(&origin, checkpoint, &flags.optimisation)?;
+        let mut learner = Learner::start(&origin, checkpoint, &flags.optimisation, None)?;
         let (step, tokens) =
             latest.as_ref().map_or((0, 0), |c| (c.step, c.state["tokens"].as_u64().unwrap_or(0)));
         if recipe.values() {
@@ -272,6 +278,7 @@ impl<'a> Run<'a> {
         let passes = self.flags.inner_epochs as f64;
         let flops = passes * flops(&self.origin.config, &prepared.groups.concat());
         self.log.utilisation(step, flops, seconds, self.flags.keeping.peak_flops);
+        self.log.peak_memory(step);
         let r = &prepared.report;
         Ok(format!("step {step} reward {:.3} dropped {}/{}", r.reward_mean(), r.dropped, r.prompts))
     }
@@ -312,7 +319,7 @@ impl<'a> Run<'a> {
                 let tokens = rows.iter().map(answer_tokens).sum();
                 let objective = recipe.objective(count, tokens, prepared.temperature);
                 let batches = self.learner.join(&rows);
-                let outcome = self.learner.step(&batches, &objective, lr)?;
+                let outcome = self.learner.step(&batches, &objective, lr, None)?;
                 sums += outcome.sums;
                 norms.push(outcome.gradient_norm);
             }

@@ -110,19 +110,9 @@ impl RunDir {
         Ok(())
     }
 
-    /// Where the numbers ended: writes step, learning rate, micro-batch and records to `not-finite.json` and returns
-    /// an error that names it. Other errors pass.
+    /// As [`not_finite`], for this run.
     pub fn not_finite(&self, step: u64, lr: f64, error: anyhow::Error) -> anyhow::Error {
-        let Some(fault) = error.downcast_ref::<NotFinite>() else { return error };
-        let path = self.path.join("not-finite.json");
-        let report = serde_json::json!({"step": step, "learning_rate": lr, "what": fault.what,
-            "micro_batch": fault.micro_batch, "records": fault.records});
-        match cognate_output::write_file(&path, format!("{report:#}\n").as_bytes()) {
-            Ok(()) => {
-                error.context(format!("step {step} (learning rate {lr:e}); records in {}", path.display()))
-            }
-            Err(e) => error.context(format!("step {step} (learning rate {lr:e}); {}: {e}", path.display())),
-        }
+        not_finite(&self.path, 0, step, lr, error)
     }
 
     pub fn journal_path(&self, step: u64) -> PathBuf {
@@ -144,12 +134,33 @@ impl RunDir {
     }
 
     fn checkpoint_path(&self, step: u64) -> PathBuf {
-        self.path.join(format!("step-{step:012}"))
+        checkpoint_path(&self.path, step)
     }
 
     fn steps(&self) -> Result<Vec<u64>> {
         numbers(&self.path, |name| name.strip_prefix("step-"))
     }
+}
+
+/// Where the numbers ended: writes step, learning rate, micro-batch and records to `not-finite.json` in the run's `state`
+/// (each rank to a file of its own) and returns an error that names it. Other errors pass.
+pub fn not_finite(state: &Path, rank: usize, step: u64, lr: f64, error: anyhow::Error) -> anyhow::Error {
+    let Some(fault) = error.downcast_ref::<NotFinite>() else { return error };
+    let path = match rank {
+        0 => state.join("not-finite.json"),
+        rank => state.join(format!("not-finite.rank-{rank}.json")),
+    };
+    let report = serde_json::json!({"step": step, "learning_rate": lr, "what": fault.what,
+        "micro_batch": fault.micro_batch, "records": fault.records});
+    match cognate_output::write_file(&path, format!("{report:#}\n").as_bytes()) {
+        Ok(()) => error.context(format!("step {step} (learning rate {lr:e}); records in {}", path.display())),
+        Err(e) => error.context(format!("step {step} (learning rate {lr:e}); {}: {e}", path.display())),
+    }
+}
+
+/// The checkpoint of step `step` in the run's `state`.
+pub fn checkpoint_path(state: &Path, step: u64) -> PathBuf {
+    state.join(format!("step-{step:012}"))
 }
 
 fn lock(path: &Path) -> Result<File> {

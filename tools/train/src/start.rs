@@ -182,6 +182,8 @@ pub enum Stop {
     Signal(i32),
     /// `--max-time` is over.
     Time,
+    /// Another rank stops.
+    Rank,
 }
 
 /// Whether a run that began at `begun` is to stop now.
@@ -198,6 +200,7 @@ pub fn leave(why: Stop, state: &Path, step: u64, steps: u64) -> ! {
         Stop::Signal(SIGTERM) => (format!("signal {SIGTERM}"), 0),
         Stop::Signal(signal) => (format!("signal {signal}"), 128 + signal),
         Stop::Time => ("--max-time".to_owned(), 0),
+        Stop::Rank => ("another rank".to_owned(), 0),
     };
     let state = state.display();
     eprintln!(

@@ -6,7 +6,6 @@ mod toy;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use cognate_records::{Packed, Writer, WriterOptions};
 
@@ -119,7 +118,7 @@ fn accumulation_over_1_4_or_16_micro_batches_changes_rounding_only() {
     for name in ["4", "16"] {
         let parts = w.weights(name);
         assert_ne!(whole, parts, "micro-batches round otherwise; if not, the flag does nothing");
-        let (a, b) = (tensors(&whole), tensors(&parts));
+        let (a, b) = (toy::tensors(&whole), toy::tensors(&parts));
         let norm = |x: &[f32]| x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         let difference: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x - y).collect();
         assert!(norm(&difference) < 1e-4 * norm(&a), "{name}: {} of {}", norm(&difference), norm(&a));
@@ -128,30 +127,6 @@ fn accumulation_over_1_4_or_16_micro_batches_changes_rounding_only() {
             assert!((x - y).abs() < 1e-4, "{x} {y}");
         }
     }
-}
-
-fn tensors(bytes: &[u8]) -> Vec<f32> {
-    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
-    let mut names = file.names();
-    names.sort_unstable();
-    let values = |n: &&str| {
-        let data = file.tensor(n).unwrap().data().to_vec();
-        data.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect::<Vec<_>>()
-    };
-    names.iter().flat_map(values).collect()
-}
-
-/// Waits until the run's log says something of step `step`.
-fn wait_for_step(state: &Path, step: u64) {
-    let log = state.join("metrics.jsonl");
-    let mark = format!("\"step\":{step}");
-    for _ in 0..20_000 {
-        if fs::read_to_string(&log).is_ok_and(|t| t.contains(&mark)) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    panic!("step {step} never came");
 }
 
 #[test]
@@ -166,7 +141,7 @@ fn killed_at_any_step_it_ends_with_the_same_bytes() {
     // Before the first checkpoint, right after one, between two, and twice in the same stretch.
     for step in [3, 38, 90, 91, 300, 777] {
         let mut child = w.lm("a", &length).spawn().unwrap();
-        wait_for_step(&w.at("a.ckpt"), step);
+        toy::wait_for_step(&w.at("a.ckpt"), step);
         killed += u32::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
@@ -182,7 +157,7 @@ fn sigterm_saves_and_another_setting_is_refused() {
     let w = World::new();
     let length = ["--epochs", "400", "--checkpoint-every", "0"];
     let child = w.lm("a", &length).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    wait_for_step(&w.at("a.ckpt"), 5);
+    toy::wait_for_step(&w.at("a.ckpt"), 5);
     // SAFETY: a signal to our own child.
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     let out = child.wait_with_output().unwrap();

@@ -199,3 +199,28 @@ pub fn same_metrics(a: &Path, b: &Path) {
     }
     assert_eq!(a.len(), b.len());
 }
+
+/// Every value of a safetensors file, tensors in name order.
+pub fn tensors(bytes: &[u8]) -> Vec<f32> {
+    let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+    let mut names = file.names();
+    names.sort_unstable();
+    let values = |n: &&str| {
+        let data = file.tensor(n).unwrap().data().to_vec();
+        data.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect::<Vec<_>>()
+    };
+    names.iter().flat_map(values).collect()
+}
+
+/// Waits until the run's log says something of step `step`.
+pub fn wait_for_step(state: &Path, step: u64) {
+    let log = state.join("metrics.jsonl");
+    let mark = format!("\"step\":{step}");
+    for _ in 0..20_000 {
+        if fs::read_to_string(&log).is_ok_and(|t| t.contains(&mark)) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("step {step} never came");
+}

@@ -1,0 +1,226 @@
+//! Ranks with a GPU each, by NVIDIA's NCCL. UNPROVEN: written against its documentation and compiled,
+//! never run; two GPUs have yet to.
+//!
+//! The library is opened when it is first asked for; without it [`Nccl::join`] says so.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::time::Duration;
+
+use cudarc::driver::sys as driver;
+use cudarc::nccl::sys;
+
+use crate::rendezvous::{Member, Rendezvous};
+use crate::{Collective, CollectiveError, share};
+
+/// `len` values of `f32` in the memory of the device that this thread's context is for.
+#[derive(Debug)]
+pub struct DeviceSlice {
+    pointer: driver::CUdeviceptr,
+    len: usize,
+}
+
+impl DeviceSlice {
+    /// # Safety
+    /// `len` values of `f32` stand at `pointer`, nothing else uses them while this lives, and what was launched
+    /// before on another stream than NCCL's has ended.
+    pub unsafe fn new(pointer: driver::CUdeviceptr, len: usize) -> Self {
+        Self { pointer, len }
+    }
+}
+
+/// The operations, between GPUs. Work is enqueued on one stream and waited for at the end of each call.
+pub struct Nccl {
+    place: Rendezvous,
+    comm: sys::ncclComm_t,
+    stream: driver::CUstream,
+    /// One value, for the barrier.
+    token: driver::CUdeviceptr,
+}
+
+// SAFETY: the communicator, the stream and the token are used by one thread at a time, through `&mut self`.
+unsafe impl Send for Nccl {}
+
+impl Nccl {
+    /// Meets the other ranks; the calling thread's current context is this rank's device.
+    ///
+    /// # Errors
+    /// When NCCL is not installed, a rank does not come, or NCCL refuses.
+    pub fn join(member: &Member) -> Result<Self, CollectiveError> {
+        // SAFETY: opening NVIDIA's libraries runs their initialisers, which ask nothing of the caller.
+        if !unsafe { driver::is_culib_present() } {
+            return Err(CollectiveError::Missing("the CUDA driver (libcuda.so)"));
+        }
+        // SAFETY: as above.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(CollectiveError::Missing("NCCL (libnccl.so)"));
+        }
+        let place = Rendezvous::take(member)?;
+        let id = if member.rank == 0 {
+            let mut id = MaybeUninit::uninit();
+            // SAFETY: NCCL fills the id.
+            nccl("making an id", unsafe { sys::ncclGetUniqueId(id.as_mut_ptr()) })?;
+            // SAFETY: filled, as the call succeeded.
+            let id: sys::ncclUniqueId = unsafe { id.assume_init() };
+            place.tell(&id.internal.map(|b| format!("{:02x}", b as u8)).concat())?;
+            id
+        } else {
+            // A word left by an earlier rank 0 counts only while a rank 0 lives; it removes it as it comes.
+            place
+                .patiently(0, || Ok(place.told().filter(|_| place.lives(0)).and_then(|text| parse(&text))))?
+        };
+        let (mut comm, mut stream, mut token) = (ptr::null_mut(), ptr::null_mut(), 0);
+        // SAFETY: NCCL makes a communicator in the place given; the id is rank 0's.
+        let made = unsafe { sys::ncclCommInitRank(&mut comm, member.size as i32, id, member.rank as i32) };
+        nccl("joining", made)?;
+        // SAFETY: the driver makes a stream and a value in the places given.
+        unsafe {
+            cuda("making a stream", driver::cuStreamCreate(&mut stream, 0))?;
+            cuda("allocating", driver::cuMemAlloc_v2(&mut token, 4))?;
+        }
+        Ok(Self { place, comm, stream, token })
+    }
+
+    /// Waits for what was enqueued. NCCL reports a rank that died as an error of the communicator.
+    fn finish(&self, during: &'static str) -> Result<(), CollectiveError> {
+        loop {
+            // SAFETY: the stream is this communicator's own.
+            match unsafe { driver::cuStreamQuery(self.stream) } {
+                driver::CUresult::CUDA_ERROR_NOT_READY => {}
+                result => return cuda(during, result),
+            }
+            let mut state = sys::ncclResult_t::ncclSuccess;
+            // SAFETY: NCCL writes the state of a live communicator.
+            nccl(during, unsafe { sys::ncclCommGetAsyncError(self.comm, &mut state) })?;
+            nccl(during, state)?;
+            if let Some(rank) = (0..self.size()).find(|r| *r != self.rank() && !self.place.lives(*r)) {
+                return Err(CollectiveError::Gone { rank, during });
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
+
+    /// One call a rank's share, as one operation.
+    fn each_share(
+        &self,
+        values: &DeviceSlice,
+        during: &'static str,
+        call: impl Fn(driver::CUdeviceptr, usize, i32) -> sys::ncclResult_t,
+    ) -> Result<(), CollectiveError> {
+        // SAFETY: groups are opened and closed in this function.
+        nccl(during, unsafe { sys::ncclGroupStart() })?;
+        for rank in 0..self.size() {
+            let own = share(values.len, rank, self.size());
+            nccl(during, call(values.pointer + 4 * own.start as u64, own.len(), rank as i32))?;
+        }
+        // SAFETY: as above.
+        nccl(during, unsafe { sys::ncclGroupEnd() })?;
+        self.finish(during)
+    }
+}
+
+const SUM: sys::ncclRedOp_t = sys::ncclRedOp_t::ncclSum;
+const FLOAT: sys::ncclDataType_t = sys::ncclDataType_t::ncclFloat32;
+
+impl Collective for Nccl {
+    type Values = DeviceSlice;
+
+    fn rank(&self) -> usize {
+        self.place.member().rank
+    }
+
+    fn size(&self) -> usize {
+        self.place.member().size
+    }
+
+    fn all_reduce(&mut self, values: &mut DeviceSlice) -> Result<(), CollectiveError> {
+        let (at, stream) = (values.pointer as *mut _, self.stream.cast());
+        // SAFETY: `DeviceSlice` promises the memory; the call is waited for.
+        let result = unsafe { sys::ncclAllReduce(at, at, values.len, FLOAT, SUM, self.comm, stream) };
+        nccl("all-reduce", result)?;
+        self.finish("all-reduce")
+    }
+
+    fn reduce_scatter(&mut self, values: &mut DeviceSlice) -> Result<(), CollectiveError> {
+        let (comm, stream) = (self.comm, self.stream.cast());
+        self.each_share(values, "reduce-scatter", |at, len, rank| {
+            // SAFETY: as in `all_reduce`; in place, and only the root's share is written.
+            unsafe { sys::ncclReduce(at as *const _, at as *mut _, len, FLOAT, SUM, rank, comm, stream) }
+        })
+    }
+
+    fn all_gather(&mut self, values: &mut DeviceSlice) -> Result<(), CollectiveError> {
+        let (comm, stream) = (self.comm, self.stream.cast());
+        self.each_share(values, "all-gather", |at, len, rank| {
+            // SAFETY: as in `all_reduce`.
+            unsafe { sys::ncclBroadcast(at as *const _, at as *mut _, len, FLOAT, rank, comm, stream) }
+        })
+    }
+
+    fn broadcast(&mut self, values: &mut DeviceSlice, root: usize) -> Result<(), CollectiveError> {
+        let (at, root) = (values.pointer as *mut _, root as i32);
+        // SAFETY: as in `all_reduce`.
+        let result =
+            unsafe { sys::ncclBroadcast(at, at, values.len, FLOAT, root, self.comm, self.stream.cast()) };
+        nccl("broadcast", result)?;
+        self.finish("broadcast")
+    }
+
+    fn barrier(&mut self) -> Result<(), CollectiveError> {
+        // SAFETY: the token is one value of this rank's own.
+        let mut token = unsafe { DeviceSlice::new(self.token, 1) };
+        self.all_reduce(&mut token)
+    }
+}
+
+impl Drop for Nccl {
+    fn drop(&mut self) {
+        // SAFETY: made in `join`, used no more. A communicator with a dead rank must be aborted, not destroyed.
+        unsafe {
+            let _ = sys::ncclCommAbort(self.comm);
+            let _ = driver::cuMemFree_v2(self.token);
+            let _ = driver::cuStreamDestroy_v2(self.stream);
+        }
+    }
+}
+
+/// The id that rank 0 told, in hexadecimal.
+fn parse(text: &str) -> Option<sys::ncclUniqueId> {
+    let mut id = sys::ncclUniqueId { internal: [0; 128] };
+    if text.len() != 2 * id.internal.len() || !text.is_ascii() {
+        return None;
+    }
+    for (i, byte) in id.internal.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()? as _;
+    }
+    Some(id)
+}
+
+fn nccl(place: &'static str, result: sys::ncclResult_t) -> Result<(), CollectiveError> {
+    match result {
+        sys::ncclResult_t::ncclSuccess | sys::ncclResult_t::ncclInProgress => Ok(()),
+        error => Err(CollectiveError::Nccl { place, reason: format!("{error:?}") }),
+    }
+}
+
+fn cuda(place: &'static str, result: driver::CUresult) -> Result<(), CollectiveError> {
+    match result {
+        driver::CUresult::CUDA_SUCCESS => Ok(()),
+        error => Err(CollectiveError::Nccl { place, reason: format!("{error:?}") }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_the_way_and_nothing_else_is_one() {
+        let text: String = (0..128).map(|i| format!("{:02x}", i * 2)).collect();
+        let id = parse(&text).unwrap();
+        assert!(id.internal.iter().enumerate().all(|(i, b)| *b as u8 as usize == 2 * i));
+        assert!(
+            parse("").is_none() && parse(&text[2..]).is_none() && parse(&text.replace('0', "x")).is_none()
+        );
+    }
+}
