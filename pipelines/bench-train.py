@@ -94,14 +94,15 @@ def main():
     parser.add_argument("--json")
     args = parser.parse_args()
     rows = []
+    print("| shape | contender | tokens/s | tokens/CPU s | cognate, times as fast | by CPU time |")
+    print("|---|---|---|---|---|---|", flush=True)
     with open(os.devnull, "w") as log:
         for name in args.shape or SHAPES:
-            rows += bench(name, args.binary, TORCH | (AUTOTUNE if args.autotune else {}), args.rounds, args.threads, log)
-    print("| shape | contender | tokens/s | tokens/CPU s | cognate, times as fast | by CPU time |")
-    print("|---|---|---|---|---|---|")
-    for r in rows:
-        print(f"| {r['shape']} | {r['contender']} | {r['tokens_per_second']:,.0f} | {r['tokens_per_cpu_second']:,.0f} "
-              f"| {r['cognate_is_faster_by']:.2f} | {r['by_cpu_time']:.2f} |")
+            found = bench(name, args.binary, TORCH | (AUTOTUNE if args.autotune else {}), args.rounds, args.threads, log)
+            rows += found
+            for r in found:
+                print(f"| {r['shape']} | {r['contender']} | {r['tokens_per_second']:,.0f} | {r['tokens_per_cpu_second']:,.0f} "
+                      f"| {r['cognate_is_faster_by']:.2f} | {r['by_cpu_time']:.2f} |", flush=True)
     if args.json:
         Path(args.json).write_text(json.dumps({"threads": args.threads, "rounds": args.rounds, "rows": rows}, indent=1) + "\n")
 
