@@ -171,6 +171,16 @@ mod tests {
         (0..n).map(|i| ((i * i * 31 + i * 7 + seed) as f32 * 0.173).sin()).collect()
     }
 
+    /// Sixteen lanes on any machine, as AVX-512 has them.
+    #[derive(Clone, Copy)]
+    struct Sixteen;
+
+    impl product::Registers for Sixteen {
+        fn run<J: pulp::WithSimd>(self, job: J) -> J::Output {
+            job.with_simd(pulp::Scalar512b)
+        }
+    }
+
     /// Both ways give every element the same bits, so that a row does not depend on how many there are.
     #[test]
     fn many_rows_and_few_rows_have_the_same_bits() {
@@ -193,10 +203,13 @@ mod tests {
                 for accumulate in [false, true] {
                     let mut one = values(m * n, 3);
                     let mut other = one.clone();
+                    let mut wide = one.clone();
                     product::product(&mut one, a, b, (m, n, k), accumulate, |_, _| {});
+                    product::product_with(Sixteen, &mut wide, a, b, (m, n, k), accumulate, |_, _| {});
+                    let bits = |c: &[f32]| c.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert!(bits(&one) == bits(&wide), "sixteen lanes: {m} {n} {k} {left} {right}");
                     if n * m > 256 && n > 1 && k > 2 {
                         few(&mut other, a, b, (m, n, k), accumulate);
-                        let bits = |c: &[f32]| c.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                         assert!(bits(&one) == bits(&other), "{m} {n} {k} {left} {right} {accumulate}");
                         continue;
                     }

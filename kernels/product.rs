@@ -55,7 +55,7 @@ thread_local! {
 
 /// Bytes of the packed operands of a product with `n` columns and inner size `k`: shared, and of each thread.
 pub(crate) fn scratch_bytes(n: usize, k: usize) -> (usize, usize) {
-    let width = width();
+    let width = width(Widest);
     (4 * k * columns(n, k, width), 4 * TILES * TILE)
 }
 
@@ -65,7 +65,7 @@ fn columns(n: usize, k: usize, width: usize) -> usize {
 }
 
 /// Columns of a tile on this machine: two registers.
-fn width() -> usize {
+fn width(registers: impl Registers) -> usize {
     struct Width;
     impl WithSimd for Width {
         type Output = usize;
@@ -74,7 +74,22 @@ fn width() -> usize {
             2 * S::F32_LANES
         }
     }
-    Arch::new().dispatch(Width)
+    registers.run(Width)
+}
+
+/// With which registers a job is done; tests have some that their machine need not have.
+pub(crate) trait Registers: Copy + Send + Sync {
+    fn run<J: WithSimd>(self, job: J) -> J::Output;
+}
+
+/// The widest of this machine.
+#[derive(Clone, Copy)]
+pub(crate) struct Widest;
+
+impl Registers for Widest {
+    fn run<J: WithSimd>(self, job: J) -> J::Output {
+        Arch::new().dispatch(job)
+    }
 }
 
 /// `c (+)= a b` for `c` `[m, n]` row-major; operands reach as far as `m`, `n`, `k` say. `after(row, rows)` is called
@@ -87,11 +102,24 @@ pub(crate) fn product(
     accumulate: bool,
     after: impl Fn(usize, &mut [f32]) + Sync + Send,
 ) {
+    product_with(Widest, c, a, b, (m, n, k), accumulate, after);
+}
+
+/// [`product`] with given registers.
+pub(crate) fn product_with(
+    registers: impl Registers,
+    c: &mut [f32],
+    a: Operand,
+    b: Operand,
+    (m, n, k): (usize, usize, usize),
+    accumulate: bool,
+    after: impl Fn(usize, &mut [f32]) + Sync + Send,
+) {
     assert!(m > 0 && n > 0 && k > 0 && c.len() == m * n);
     assert!(a.data.len() > (m - 1) * a.row + (k - 1) * a.col);
     assert!(b.data.len() > (k - 1) * b.row + (n - 1) * b.col);
     assert!(a.row == 1 || a.col == 1, "one stride of the left operand is 1");
-    let width = width();
+    let width = width(registers);
     if n > m && a.col == 1 {
         // Each task packs the columns that it alone needs: nothing is shared, nobody waits.
         let each = (GROUP / (DEPTH.min(k) * width)).max(1) * width;
@@ -100,7 +128,7 @@ pub(crate) fn product(
             let (first, right) = (task * each, &[][..]);
             let count = each.min(n - first);
             let block = Block { c, n, a, right, row: 0, rows: m, first, count, k, accumulate };
-            Arch::new().dispatch(Columns { block, b });
+            registers.run(Columns { block, b });
         });
         let height = ROWS * TILES;
         for_each(m.div_ceil(height), |task| {
@@ -135,7 +163,7 @@ pub(crate) fn product(
         for_each(m.div_ceil(height), |task| {
             let row = task * height;
             let rows = height.min(m - row);
-            Arch::new().dispatch(Block { c, n, a, right: &packed, row, rows, first, count, k, accumulate });
+            registers.run(Block { c, n, a, right: &packed, row, rows, first, count, k, accumulate });
             if first + count == n {
                 // SAFETY: tasks own disjoint rows.
                 after(row, unsafe { c.slice(row * n, rows * n) });

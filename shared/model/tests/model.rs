@@ -201,6 +201,28 @@ fn hidden_states_and_logprobs_match_double_precision() {
 }
 
 #[test]
+fn one_token_predicts_nothing_and_two_predict_one() {
+    for config in shapes() {
+        let model = model(&config);
+        let mut trainer = Trainer::new(&model, 0);
+        for (tokens, starts) in [(&[3u32][..], &[0u32, 1][..]), (&[3, 5], &[0, 1, 2]), (&[], &[0])] {
+            let batch = Batch { tokens, starts, ..Batch::default() };
+            let sums = trainer.accumulate(&model, &batch, &Objective::default()).unwrap();
+            assert_eq!(sums, StepSums::default());
+            trainer.score(&model, tokens, starts, 1.0).unwrap();
+            assert_eq!(trainer.logprobs(), vec![0.0; tokens.len()]);
+            assert!(trainer.gradients().tensors().iter().all(|g| g.f32().iter().all(|x| *x == 0.0)));
+        }
+        let batch =
+            Batch { tokens: &[3, 5], starts: &[0, 2], cross_entropy: &[0.0, 1.0], ..Batch::default() };
+        let sums = trainer.accumulate(&model, &batch, &Objective::default()).unwrap();
+        let want = -logprobs(&config, &named(&model), &[3, 5], 1.0)[1];
+        assert!((sums.loss - want).abs() < 1e-5 * want.abs(), "{} {want}", sums.loss);
+        assert!(trainer.gradient_norm() > 0.0);
+    }
+}
+
+#[test]
 fn packed_equals_separate_and_accumulated() {
     let config = &shapes()[1];
     let model = model(config);

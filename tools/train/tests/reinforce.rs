@@ -290,6 +290,11 @@ fn batches_that_are_not_what_was_asked_for_are_refused_or_skipped() {
     refused(&second, &["--max-staleness", "0"], "version 0 is 1 steps old");
     refused(&first.replace("\"ids\":[", "\"ids\":[99,"), &[], "ids but");
     refused(&first.replace("rollout/1", "rollout/2"), &[], "rollout/2");
+    let foreign = first.replace("\"prompt_ids\":[", "\"prompt_ids\":[99,");
+    assert_ne!(foreign, first);
+    refused(&foreign, &[], "p000#0: token id 99 is beyond the vocabulary of 16");
+    let long = first.replace("\"prompt_ids\":[", &format!("\"prompt_ids\":[{}", "1,".repeat(40)));
+    refused(&long, &[], "p000#0: 46 tokens are longer than the context of 32");
     // A batch that is cut off, even between two lines, is no batch.
     let cut = &first[..first[..first.len() - 2].rfind('\n').unwrap() + 1];
     let (code, said) = fed(&w, &[], cut);
