@@ -140,6 +140,8 @@ static void become_program(const struct request *request, const int fds[4]) {
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) < 0) _exit(255);
 }
 
+#include "python_end.h"
+
 static pid_t real_fork(void) {
     static pid_t (*real)(void);
     if (!real) real = (pid_t (*)(void))dlsym(RTLD_NEXT, "fork");
@@ -148,12 +150,14 @@ static pid_t real_fork(void) {
 
 // CPython's collector walks every object when a program ends, and so copies every page of the warm interpreter.
 // What stands before the program begins cannot become garbage: it is taken out of the walk (gc.freeze, made for this).
+// How a program's end is made cheap as well stands in python_end.h.
 static void settle_python(void) {
     int (*enter)(void) = (int (*)(void))dlsym(RTLD_DEFAULT, "PyGILState_Ensure");
     int (*run)(const char *) = (int (*)(const char *))dlsym(RTLD_DEFAULT, "PyRun_SimpleString");
     void (*leave)(int) = (void (*)(int))dlsym(RTLD_DEFAULT, "PyGILState_Release");
     if (!enter || !run || !leave) return;
     int state = enter();
+    py_prepare();
     run("__import__('gc').collect(); __import__('gc').freeze(); __import__('sys').modules.pop('gc', None)");
     leave(state);
 }
@@ -188,6 +192,7 @@ static void serve(void) {
             if (child == 0) {
                 become_program(&request, fds);
                 sigprocmask(SIG_SETMASK, &before, NULL);
+                py_left = 0;
                 return;
             }
             int error = errno;
@@ -258,6 +263,13 @@ int fstatat(int dir, const char *file, struct stat *out, int flags) {
     REAL(fstatat);
     if (at_checkpoint(file)) serve();
     return real(dir, file, out, flags);
+}
+
+// CPython's first step on the way out by SystemExit.
+int fflush(FILE *file) {
+    REAL(fflush);
+    if (file == stdout) py_left = 1;
+    return real(file);
 }
 
 int access(const char *file, int how) {
