@@ -35,6 +35,7 @@ build: setup ## build every tool, optimised
 include pipelines/transfer.mk
 include pipelines/parity.mk
 include pipelines/bench-train.mk
+include pipelines/bench-judge.mk
 
 smoke: build ## the main job in miniature, under a minute
 	$(MAKE) --no-print-directory smoke-run

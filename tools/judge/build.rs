@@ -29,7 +29,7 @@ fn main() {
 
 fn checkpoint(out: &Path) {
     let source = "checkpoint/checkpoint.c";
-    println!("cargo:rerun-if-changed={source}");
+    println!("cargo:rerun-if-changed=checkpoint");
     let compiler = cc::Build::new().warnings(true).get_compiler();
     let status = compiler
         .to_command()

@@ -17,7 +17,7 @@ use crate::sandbox::wire::RunLimits;
 pub enum Protection {
     /// System calls that are not needed are refused.
     Filter,
-    /// A process namespace for each run, killed as a whole.
+    /// A process namespace of one run at a time, in which nothing outlives it.
     Processes,
     NetworkNamespace,
     IpcNamespace,

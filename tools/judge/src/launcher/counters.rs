@@ -144,10 +144,11 @@ impl Counters {
 }
 
 /// Longest time that a process of the running test has waited for a processor, in microseconds. /proc shows the
-/// processes of the running test only.
+/// processes of the running test, and the warden, which may be older than it.
 pub fn waited_us() -> u64 {
     let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
     let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    let pids = pids.filter(|&pid| pid != 1);
     // schedstat: time on a processor, time waiting for one (ns), slices (Documentation/scheduler/sched-stats).
     let waits = pids.filter_map(|pid| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
@@ -178,7 +179,7 @@ impl Group {
     }
 }
 
-/// /proc shows the processes of the running test only; pid 1 is the launcher's own.
+/// /proc shows the processes of the running test only; pid 1 is the warden.
 fn sum_over_proc(tick_us: u64, memory_limit: u64) -> Reading {
     let mut sum = Reading::default();
     let mut pids = Vec::new();

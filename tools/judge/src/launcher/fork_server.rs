@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::namespaces::CHECKPOINT;
 use super::run::{End, Room, SETTLE};
@@ -12,6 +12,9 @@ use crate::sandbox::wire::Server;
 
 const MAX_FDS: usize = 16;
 const MAX_FILTER: usize = 4096;
+/// Numbers of a server's own descriptors: the socket to the launcher, its oom_score_adj.
+const CONTROL: i32 = 200;
+const SCORE: i32 = 201;
 /// Longest wait for an interpreter to reach its checkpoint.
 const START_MS: i32 = 20_000;
 
@@ -29,6 +32,7 @@ const FD_PIPE_WRITE: u32 = 3;
 const FD_SCRIPT: u32 = 4;
 
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct Hello {
     uid: u32,
     gid: u32,
@@ -82,11 +86,6 @@ pub struct Servers {
     refused: Vec<(Server, String)>,
 }
 
-fn bytes_of<T>(value: &T) -> &[u8] {
-    // SAFETY: used for repr(C) structs of integers only, whose every byte is initialised.
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
-}
-
 fn receive_report(socket: RawFd, timeout_ms: i32) -> io::Result<Report> {
     let mut poll = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
     let mut report = Report::default();
@@ -134,22 +133,11 @@ impl Servers {
     ///
     /// # Errors
     /// Why it cannot serve; runs then start the interpreter each time.
-    pub fn launch(&mut self, spec: &Server, room: &Room, host_proc: &OwnedFd) -> Result<(), String> {
-        let mut ends = [0; 2];
-        // SAFETY: `ends` has room for two descriptors, which are then owned.
-        let (socket, theirs) = unsafe {
-            sys::check(libc::socketpair(
-                libc::AF_UNIX,
-                libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
-                0,
-                ends.as_mut_ptr(),
-            ))
-            .step(|| "socketpair".into())?;
-            (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
-        };
+    pub fn launch(&mut self, spec: &Server, room: &Room) -> Result<(), String> {
+        let (socket, theirs) = sys::socket_pair().step(|| "socketpair".into())?;
         // SAFETY: the launcher has one thread.
         let Some((pid, pidfd)) = unsafe { sys::fork_into(0) }.step(|| "forking".into())? else {
-            become_interpreter(spec, &theirs)
+            become_interpreter(spec, room, &theirs)
         };
         drop(theirs);
         let standing = Standing { spec: spec.clone(), socket, pid, pidfd };
@@ -158,8 +146,8 @@ impl Servers {
         if ready.kind != REPORT_READY {
             return Err("the interpreter's first word is not understood".into());
         }
-        let hello = hello(room, host_proc, pid, ready.status)?;
-        let bytes = bytes_of(&*hello);
+        let hello = hello(room, pid, ready.status)?;
+        let bytes = sys::bytes_of(&*hello);
         let socket = standing.socket.as_raw_fd();
         // SAFETY: the buffer has the given length.
         let sent = unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), 0) };
@@ -169,41 +157,24 @@ impl Servers {
         Ok(())
     }
 
-    /// Asks for a child in the namespace of `pidfd`, with the three streams.
+    /// Asks for a child in a process namespace, with the three streams.
     ///
     /// # Errors
     /// When the server is gone.
     pub fn start(
         &self,
         name: &str,
-        pidfd: &OwnedFd,
+        space: &OwnedFd,
         streams: [&OwnedFd; 3],
         limits: &[(u32, u64, u64); 8],
     ) -> Result<(), String> {
         let standing = self.find(name)?;
         let request = limits.map(|(resource, soft, hard)| Limit { resource, pad: 0, soft, hard });
-        let fds = [pidfd.as_raw_fd(), streams[0].as_raw_fd(), streams[1].as_raw_fd(), streams[2].as_raw_fd()];
-        let mut space = [0u64; 8];
-        let mut part =
-            libc::iovec { iov_base: request.as_ptr().cast_mut().cast(), iov_len: size_of_val(&request) };
-        // SAFETY: the message points to buffers that outlive the call; the control buffer is aligned and holds one
-        // header with four descriptors (CMSG_SPACE(16) = 32 bytes).
-        unsafe {
-            let mut message: libc::msghdr = std::mem::zeroed();
-            message.msg_iov = &raw mut part;
-            message.msg_iovlen = 1;
-            message.msg_control = space.as_mut_ptr().cast();
-            message.msg_controllen = libc::CMSG_SPACE(size_of_val(&fds) as u32) as _;
-            let header = libc::CMSG_FIRSTHDR(&raw const message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(size_of_val(&fds) as u32) as _;
-            libc::CMSG_DATA(header).cast::<[i32; 4]>().write_unaligned(fds);
-            sys::check(
-                libc::sendmsg(standing.socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) as i64
-            )
-            .step(|| format!("the {name} server is gone"))?;
-        }
+        let fds = [space.as_raw_fd(), streams[0].as_raw_fd(), streams[1].as_raw_fd(), streams[2].as_raw_fd()];
+        // SAFETY: an array of structs of integers is as many bytes of them.
+        let bytes =
+            unsafe { std::slice::from_raw_parts(request.as_ptr().cast::<u8>(), size_of_val(&request)) };
+        sys::send_with(&standing.socket, bytes, &[], &fds).step(|| format!("the {name} server is gone"))?;
         Ok(())
     }
 
@@ -229,20 +200,22 @@ impl Servers {
         }
     }
 
-    /// Takes the word on a child that was killed with its namespace, and drops it.
-    pub fn settle(&mut self, name: &str) {
-        let Ok(socket) = self.socket(name) else { return };
-        if !receive_report(socket, SETTLE.as_millis() as i32).is_ok_and(|r| r.kind == REPORT_EXIT) {
+    /// Takes the word on a child that was killed, and drops it. False when there is none: then the server is dropped.
+    pub fn settle(&mut self, name: &str) -> bool {
+        let Ok(socket) = self.socket(name) else { return false };
+        let is_there = receive_report(socket, SETTLE.as_millis() as i32).is_ok_and(|r| r.kind == REPORT_EXIT);
+        if !is_there {
             self.standing.retain(|s| s.spec.name != name);
         }
+        is_there
     }
 }
 
-fn become_interpreter(spec: &Server, socket: &OwnedFd) -> ! {
+fn become_interpreter(spec: &Server, room: &Room, socket: &OwnedFd) -> ! {
     let source = format!("/box/{}", spec.source);
     let mut environment: Vec<_> = spec.environment.iter().map(|e| sys::c_string(e)).collect();
     environment.push(sys::c_string(&format!("LD_PRELOAD={CHECKPOINT}")));
-    environment.push(sys::c_string(&format!("COGNATE_CHECKPOINT=200:{}:{source}", spec.mode)));
+    environment.push(sys::c_string(&format!("COGNATE_CHECKPOINT={CONTROL}:{}:{source}", spec.mode)));
     let arguments: Vec<_> = spec.arguments.iter().map(|a| sys::c_string(a)).collect();
     let pointers = |list: &[std::ffi::CString]| {
         list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
@@ -255,9 +228,14 @@ fn become_interpreter(spec: &Server, socket: &OwnedFd) -> ! {
         for fd in 0..3 {
             libc::dup2(null, fd);
         }
-        libc::dup2(socket.as_raw_fd(), 200);
-        libc::close_range(3, 199, 0);
-        libc::close_range(201, u32::MAX, 0);
+        libc::dup2(socket.as_raw_fd(), CONTROL);
+        // Its children shall be the first to go when memory runs out, and /proc is not theirs to write.
+        match room.open_host_proc("self/oom_score_adj", libc::O_RDWR) {
+            Ok(score) => libc::dup2(score.as_raw_fd(), SCORE),
+            Err(_) => libc::close(SCORE),
+        };
+        libc::close_range(3, CONTROL as u32 - 1, 0);
+        libc::close_range(SCORE as u32 + 1, u32::MAX, 0);
         libc::chdir(c"/tmp".as_ptr());
         libc::setsid();
         if sys::keep_capabilities().is_ok() {
@@ -269,8 +247,8 @@ fn become_interpreter(spec: &Server, socket: &OwnedFd) -> ! {
 
 /// Looks at the waiting interpreter from outside and says what its children need; refuses what could carry something
 /// from one child to the next.
-fn hello(room: &Room, host_proc: &OwnedFd, pid: i32, script: i32) -> Result<Box<Hello>, String> {
-    let dir = HostProc { fd: host_proc, pid };
+fn hello(room: &Room, pid: i32, script: i32) -> Result<Box<Hello>, String> {
+    let dir = HostProc { fd: &room.host_proc, pid };
     if dir.count("task")? != 1 {
         return Err("the interpreter has threads".into());
     }
@@ -299,7 +277,7 @@ fn hello(room: &Room, host_proc: &OwnedFd, pid: i32, script: i32) -> Result<Box<
     }
     let mut found = Vec::new();
     for fd in dir.list("fd")? {
-        if fd > 2 && fd != 200 {
+        if fd > 2 && fd != CONTROL && fd != SCORE {
             found.push((fd, dir.link(&format!("fd/{fd}"))?, dir.flags(fd)?));
         }
     }
@@ -335,13 +313,8 @@ struct HostProc<'a> {
 
 impl HostProc<'_> {
     fn open(&self, name: &str, flags: i32) -> Result<OwnedFd, String> {
-        let path = sys::c_string(&format!("{}/{name}", self.pid));
-        // SAFETY: the pointer is to a NUL-terminated string; the result is a descriptor of ours.
-        unsafe {
-            let fd = sys::check(libc::openat(self.fd.as_raw_fd(), path.as_ptr(), flags | libc::O_CLOEXEC))
-                .step(|| format!("reading {name} of the interpreter"))?;
-            Ok(OwnedFd::from_raw_fd(fd as RawFd))
-        }
+        sys::open_at(self.fd, &format!("{}/{name}", self.pid), flags)
+            .step(|| format!("reading {name} of the interpreter"))
     }
 
     fn read(&self, name: &str) -> Result<String, String> {

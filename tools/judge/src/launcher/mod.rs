@@ -7,9 +7,11 @@ mod counters;
 mod folder;
 mod fork_server;
 mod namespaces;
+mod program;
 mod run;
 mod seccomp;
 mod sys;
+mod warden;
 
 use std::fs;
 use std::io;
@@ -24,6 +26,7 @@ use fork_server::Servers;
 pub use run::PATIENCE;
 use run::Room;
 use sys::Step;
+use warden::Warden;
 
 /// `argv[0]` of a launcher.
 pub const NAME: &str = "cog-judge-launcher";
@@ -70,7 +73,6 @@ fn serve(mut socket: &UnixStream) -> Result<(), String> {
 struct Launcher {
     room: Room,
     servers: Servers,
-    host_proc: OwnedFd,
 }
 
 impl Launcher {
@@ -109,9 +111,13 @@ impl Launcher {
             filter,
             processors,
             protections: setup.protections,
+            host_proc,
+            warden: None,
         };
+        // It stands before the group is weighed, as it will stand beside every program.
+        room.warden = Some(Warden::start(&room)?);
         room.counters.weigh().step(|| "reading the control group".into())?;
-        Ok(Self { room, servers: Servers::default(), host_proc })
+        Ok(Self { room, servers: Servers::default() })
     }
 
     fn handle(
@@ -159,7 +165,7 @@ impl Launcher {
     /// Starts a fork server and lets it run a program whose answer is known.
     fn raise(&mut self, spec: &Server) -> Result<(), String> {
         place(&[&spec.source], &[b"0\n"])?;
-        self.servers.launch(spec, &self.room, &self.host_proc)?;
+        self.servers.launch(spec, &self.room)?;
         for _ in 0..2 {
             place(&[&spec.source], &[spec.canary.as_bytes()])?;
             let canary = Run {

@@ -1,5 +1,5 @@
-//! One run: a fresh process namespace and a fresh /tmp, the command inside, its output read, its limits watched; when
-//! the main process ends, or a limit is passed, the whole namespace is killed.
+//! One run: an empty process namespace and an empty /tmp, the command inside, its output read, its limits watched; when
+//! the main process ends, or a limit is passed, everything in the namespace is killed.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::counters::{Counters, waited_us};
 use super::fork_server::Servers;
 use super::sys::{self, Step};
+use super::warden::{self, Order, Warden, Word};
 use super::{folder, namespaces};
 use crate::protections::{Protection, Protections};
 use crate::sandbox::wire::{Exceeded, Kind, Outcome, Run, RunLimits};
@@ -20,6 +21,18 @@ pub struct Room {
     pub filter: seccompiler::BpfProgram,
     pub processors: u64,
     pub protections: Protections,
+    /// The host's /proc.
+    pub host_proc: OwnedFd,
+    /// Who stands in the namespace between runs, where it may outlive one.
+    pub warden: Option<Warden>,
+}
+
+impl Room {
+    /// # Errors
+    /// When there is no such file, or it may not be opened.
+    pub fn open_host_proc(&self, name: &str, flags: i32) -> io::Result<OwnedFd> {
+        sys::open_at(&self.host_proc, name, flags)
+    }
 }
 
 /// A finished run with its stdout and stderr.
@@ -32,12 +45,6 @@ pub struct End {
     pub cpu_us: u64,
     pub memory_kb: u64,
 }
-
-/// A record on the status pipe: kind, value, CPU µs, memory KiB, each an i64.
-const RECORD: usize = 32;
-const READY: i64 = 1;
-const ENDED: i64 = 2;
-const FAILED: i64 = 3;
 
 /// `RLIMIT_*` with soft and hard limits.
 ///
@@ -67,29 +74,6 @@ fn may_dump_core() -> bool {
         let mut limit: libc::rlimit = std::mem::zeroed();
         libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) == 0 && limit.rlim_max >= 1
     }
-}
-
-fn write_record(pipe: &OwnedFd, kind: i64, value: i64, cpu_us: i64, memory_kb: i64) {
-    let mut bytes = [0; RECORD];
-    for (chunk, number) in bytes.chunks_exact_mut(8).zip([kind, value, cpu_us, memory_kb]) {
-        chunk.copy_from_slice(&number.to_le_bytes());
-    }
-    // SAFETY: the buffer has the given length. A launcher that is gone needs no word.
-    unsafe { libc::write(pipe.as_raw_fd(), bytes.as_ptr().cast(), RECORD) };
-}
-
-fn read_record(pipe: &OwnedFd) -> io::Result<Option<[i64; 4]>> {
-    let mut bytes = [0; RECORD];
-    // SAFETY: the buffer has the given length.
-    let n = sys::check(unsafe { libc::read(pipe.as_raw_fd(), bytes.as_mut_ptr().cast(), RECORD) } as i64)?;
-    if n as usize != RECORD {
-        return Ok(None);
-    }
-    let mut numbers = [0; 4];
-    for (number, chunk) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
-        *number = i64::from_le_bytes(chunk.try_into().expect("eight bytes"));
-    }
-    Ok(Some(numbers))
 }
 
 /// The three streams of a run; ours and the program's ends.
@@ -206,50 +190,76 @@ fn contained(
     let mut streams = Streams::open(stdin, room.ids).step(|| "opening streams".into())?;
     // Kept until the end of the run is noted: so the other side cannot react to it, and end, before that.
     let kept = streams.join(ends, room.ids).step(|| "joining programs".into())?;
-    let (status, status_end) = sys::pipe().step(|| "opening a pipe".into())?;
+    let warden = match room.warden.take() {
+        Some(warden) => warden,
+        None => Warden::start(room)?,
+    };
     // The input lies in memory of the group, but is not the program's.
     let memory = run.limits.memory_bytes.saturating_add(stdin.len() as u64);
     room.counters.start(memory).step(|| "setting limits".into())?;
-    let server = run.server.as_deref().filter(|name| servers.stands(name));
+    let server = run.server.as_deref().filter(|name| servers.stands(name)).map(str::to_owned);
     let started = Instant::now();
-    let space = if room.protections.has(Protection::Processes) { libc::CLONE_NEWPID as u64 } else { 0 };
-    // SAFETY: the launcher has one thread.
-    let forked = unsafe { sys::fork_into(space) }.step(|| "forking".into())?;
-    let Some((pid, pidfd)) = forked else { first(room, run, &streams, &status_end, server.is_none()) };
-    drop(status_end);
     let Streams { stdin, out, program } = streams;
+    let ours = [&stdin, &program[0], &program[1]];
+    let limits = rlimits(&run.limits, room.ids.is_some(), room.protections);
+    match &server {
+        None => {
+            let in_box = run.arguments.first().is_some_and(|a| a.starts_with("/box/"));
+            let order = Order::start(run.kind != Kind::Prepare, run.kind == Kind::Test && in_box, &limits);
+            warden.spawn(order, &run.arguments, &run.environment, ours)?;
+        }
+        Some(name) => servers.start(name, &warden.space, ours, &limits)?,
+    }
+    drop((stdin, program));
     let mut watch =
         Watch { room, limits: run.limits, started, out, text: [Vec::new(), Vec::new()], pages: 0, cpu: 0 };
-    let outcome = match server {
-        None => {
-            drop((stdin, program));
-            watch.wait(&status)
-        }
-        Some(name) => {
-            let name = name.to_owned();
-            watch.through_server(&status, servers, &name, &pidfd, &stdin, program)
-        }
-    };
+    let outcome = watch.wait(&warden, servers, server.as_deref());
     let ended_us = sys::now_us();
-    sys::kill(&pidfd);
-    sys::reap(pid);
+    let swept = sweep(&warden, servers, server.as_deref(), &outcome);
     drop(kept);
-    if watch.room.protections.has(Protection::Processes) {
-        let _ = sys::unmount("/proc");
-    }
-    if let Some(name) = server.map(str::to_owned) {
-        // The server's own wait ends with the namespace; its word must not be taken for the next run's.
-        if !matches!(outcome, Ok(Ended::Main(_))) {
-            servers.settle(&name);
+    // One that failed takes its namespace along, and whatever is left in it.
+    let lasting = warden.lasting && swept.is_ok();
+    let outcome = match (outcome, swept) {
+        (Ok(Ended::Main(end)), Ok(orphans)) => {
+            Ok(Ended::Main(End { cpu_us: end.cpu_us + orphans.cpu_us, ..end }))
         }
+        (outcome, _) => outcome,
+    };
+    if lasting {
+        watch.room.warden = Some(warden);
+    } else {
+        drop(warden);
     }
     watch.finish(outcome).map(|finished| (finished, ended_us))
+}
+
+/// Kills whatever is left of a run, and says what its orphans had used.
+fn sweep(
+    warden: &Warden,
+    servers: &mut Servers,
+    server: Option<&str>,
+    outcome: &Result<Ended, String>,
+) -> Result<End, String> {
+    let has_ended = matches!(outcome, Ok(Ended::Main(_) | Ended::Failed(_)));
+    let Some(name) = server else { return warden.sweep(!has_ended) };
+    let swept = warden.sweep(true)?;
+    if has_ended {
+        return Ok(swept);
+    }
+    // The server's word on the killed process must not be taken for the next run's; and the children of that process
+    // pass to the warden only once the server has buried it.
+    if !servers.settle(name) {
+        return Err(format!("the {name} server did not answer"));
+    }
+    warden.sweep(true)
 }
 
 /// Why the watch ended.
 enum Ended {
     Main(End),
     Limit(Exceeded),
+    /// It could not be started.
+    Failed(String),
     /// The namespace went down without a word.
     Silent,
 }
@@ -267,40 +277,25 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn through_server(
+    /// Waits for the end of the main process, which the fork server tells, where one has started it, or the warden.
+    fn wait(
         &mut self,
-        status: &OwnedFd,
+        warden: &Warden,
         servers: &mut Servers,
-        name: &str,
-        pidfd: &OwnedFd,
-        stdin: &OwnedFd,
-        program: [OwnedFd; 2],
+        server: Option<&str>,
     ) -> Result<Ended, String> {
-        match read_record(status).step(|| "waiting for a namespace".into())? {
-            Some([READY, ..]) => {}
-            other => return Err(failure(other)),
-        }
-        read_record(status).step(|| "waiting for a namespace".into())?;
-        let limits = rlimits(&self.limits, self.room.ids.is_some(), self.room.protections);
-        servers.start(name, pidfd, [stdin, &program[0], &program[1]], &limits)?;
-        drop(program);
-        let ended = self.wait_on(servers.socket(name)?)?;
-        match ended {
-            None => servers.end(name).map(Ended::Main),
-            Some(limit) => Ok(Ended::Limit(limit)),
-        }
-    }
-
-    fn wait(&mut self, status: &OwnedFd) -> Result<Ended, String> {
-        if let Some(limit) = self.wait_on(status.as_raw_fd())? {
+        let signal = server.map_or(Ok(warden.status()), |name| servers.socket(name))?;
+        if let Some(limit) = self.wait_on(signal)? {
             return Ok(Ended::Limit(limit));
         }
-        match read_record(status).step(|| "reading the end".into())? {
-            Some([ENDED, status, cpu, memory]) => {
-                Ok(Ended::Main(End { status: status as i32, cpu_us: cpu as u64, memory_kb: memory as u64 }))
-            }
+        if let Some(name) = server {
+            return servers.end(name).map(Ended::Main);
+        }
+        match warden.hear()? {
+            Some(Word::Ended(end)) => Ok(Ended::Main(end)),
+            Some(Word::Failed(step, error)) => Ok(Ended::Failed(warden::failure(step, error))),
+            Some(word) => Err(format!("the namespace's first process said {word:?}")),
             None => Ok(Ended::Silent),
-            other => Err(failure(other)),
         }
     }
 
@@ -398,9 +393,9 @@ impl Watch<'_> {
         let (mut exceeded, end) = match ended {
             Ok(Ended::Main(end)) => (None, Some(end)),
             Ok(Ended::Limit(limit)) => (Some(limit), None),
-            Ok(Ended::Silent) | Err(_) if for_memory => (Some(Exceeded::Memory), None),
+            Ok(Ended::Silent | Ended::Failed(_)) | Err(_) if for_memory => (Some(Exceeded::Memory), None),
             Ok(Ended::Silent) => return Err("the namespace ended without a word".into()),
-            Err(e) => return Err(e),
+            Ok(Ended::Failed(e)) | Err(e) => return Err(e),
         };
         let cpu_us = end.map_or(self.cpu, |e| self.cpu.max(e.cpu_us));
         let memory_kb = end.map_or(0, |e| e.memory_kb).max(self.pages / 1024);
@@ -423,158 +418,6 @@ impl Watch<'_> {
         let [stdout, stderr] = self.text;
         Ok((Outcome { exit, signal, exceeded, cpu_us, wall_us, memory_kb }, stdout, stderr))
     }
-}
-
-fn failure(record: Option<[i64; 4]>) -> String {
-    match record {
-        Some([FAILED, step, error, _]) => {
-            let what = match step {
-                1 => "mounting /proc",
-                2 => "forking",
-                3 => "entering the sandbox",
-                4 => "starting the command",
-                _ => "unknown step",
-            };
-            format!("{what}: {}", io::Error::from_raw_os_error(error as i32))
-        }
-        _ => "the namespace ended before the run began".into(),
-    }
-}
-
-fn fail(status: &OwnedFd, step: i64) -> ! {
-    let error = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-    write_record(status, FAILED, step, i64::from(error), 0);
-    // SAFETY: ends this child without running anything of the launcher's.
-    unsafe { libc::_exit(255) }
-}
-
-/// The first process of the namespace: mounts its /proc, starts the command (or lets the fork server put it here),
-/// and reaps until the main process ends.
-fn first(room: &Room, run: &Run, streams: &Streams, status: &OwnedFd, direct: bool) -> ! {
-    // SAFETY: plain system calls; this process has one thread, and every path ends in _exit.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        let closed = room.protections.has(Protection::ClosedFirst);
-        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        let own = room.protections.has(Protection::OwnProc);
-        let space = room.protections.has(Protection::Processes);
-        if space && sys::mount("proc", "/proc", "proc", flags, if own { "subset=pid" } else { "" }).is_err() {
-            fail(status, 1);
-        }
-        if !direct {
-            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
-            let kept = status.as_raw_fd() as u32;
-            if closed {
-                libc::close_range(0, kept - 1, 0);
-                libc::close_range(kept + 1, u32::MAX, 0);
-            }
-            write_record(status, READY, 0, 0, 0);
-            // The launcher waits for this end, and lets nothing in before.
-            libc::close(status.as_raw_fd());
-            loop {
-                libc::pause();
-            }
-        }
-        if closed {
-            // As it may not be dumped, its /proc entries are root's: a program of the same user cannot list them. (A
-            // fork server enters the namespace through this process, which needs it dumpable; so there it has nothing open.)
-            libc::prctl(libc::PR_SET_DUMPABLE, 0);
-        }
-        let main = libc::fork();
-        if main == -1 {
-            fail(status, 2);
-        }
-        if main == 0 {
-            if closed {
-                libc::prctl(libc::PR_SET_DUMPABLE, 1);
-            }
-            if program(room, run, streams).is_err() {
-                fail(status, 3);
-            }
-            exec(run);
-            // A compiler made of this source what the kernel will not start: the program's fault, by the shells' number.
-            if run.kind == Kind::Test && run.arguments.first().is_some_and(|a| a.starts_with("/box/")) {
-                libc::_exit(126);
-            }
-            fail(status, 4);
-        }
-        loop {
-            let mut code = 0;
-            let pid = libc::waitpid(-1, &raw mut code, 0);
-            if pid == main {
-                let mut used: libc::rusage = std::mem::zeroed();
-                libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut used);
-                let time = |t: libc::timeval| t.tv_sec * 1_000_000 + t.tv_usec;
-                write_record(
-                    status,
-                    ENDED,
-                    i64::from(code),
-                    time(used.ru_utime) + time(used.ru_stime),
-                    used.ru_maxrss,
-                );
-                libc::_exit(0);
-            }
-        }
-    }
-}
-
-/// Turns this process into the program's: streams, limits, ids, no capabilities, no new privileges, the filter.
-fn program(room: &Room, run: &Run, streams: &Streams) -> io::Result<()> {
-    if let Ok(mut file) = File::options().write(true).open("/proc/self/oom_score_adj") {
-        let _ = io::Write::write_all(&mut file, b"1000");
-    }
-    if room.protections.has(Protection::OwnProc) {
-        // Nothing in it is the program's to write: not that, nor maps, nor memory.
-        sys::set_mount(None, "/proc", libc::MOUNT_ATTR_RDONLY, 0, false)?;
-    }
-    // SAFETY: plain system calls on numbers and on arrays that outlive them.
-    unsafe {
-        libc::setsid();
-        libc::umask(0o022);
-        for (i, fd) in [&streams.stdin, &streams.program[0], &streams.program[1]].iter().enumerate() {
-            sys::check(libc::dup2(fd.as_raw_fd(), i as i32))?;
-        }
-        if room.protections.has(Protection::ClosedDescriptors) {
-            libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32);
-        } else {
-            for fd in 3..64 {
-                libc::fcntl(fd, libc::F_SETFD, 0);
-            }
-        }
-        sys::check(libc::chdir(c"/tmp".as_ptr()))?;
-        for (resource, soft, hard) in rlimits(&run.limits, room.ids.is_some(), room.protections) {
-            if resource == u32::MAX {
-                continue;
-            }
-            let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-            sys::check(libc::setrlimit(resource, &raw const limit))?;
-        }
-        let has = |protection| room.protections.has(protection);
-        if has(Protection::NoCapabilities) {
-            sys::drop_bounding_set();
-        }
-        if let (Some((uid, gid)), true) = (room.ids, run.kind != Kind::Prepare) {
-            sys::check(libc::setgroups(0, std::ptr::null()))?;
-            sys::check(libc::setresgid(gid, gid, gid))?;
-            sys::check(libc::setresuid(uid, uid, uid))?;
-        }
-        if has(Protection::NoCapabilities) {
-            sys::drop_capabilities()?;
-        }
-        sys::check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-    }
-    seccompiler::apply_filter(&room.filter).map_err(io::Error::other)
-}
-
-fn exec(run: &Run) {
-    let arguments: Vec<_> = run.arguments.iter().map(|a| sys::c_string(a)).collect();
-    let environment: Vec<_> = run.environment.iter().map(|e| sys::c_string(e)).collect();
-    let pointers = |list: &[std::ffi::CString]| {
-        list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
-    };
-    let (argv, envp) = (pointers(&arguments), pointers(&environment));
-    // SAFETY: both arrays end in null and their strings live until the process is replaced.
-    unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
 }
 
 /// Longest time between two looks at the counters, in microseconds.

@@ -207,6 +207,124 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
 }
 
+pub fn open_at(dir: &OwnedFd, name: &str, flags: i32) -> io::Result<OwnedFd> {
+    let name = c_string(name);
+    // SAFETY: the pointer is to a NUL-terminated string; the result is a descriptor of ours.
+    unsafe {
+        let fd = check(libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// Two ends of a socket that keeps messages whole.
+pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for two descriptors, which are then owned.
+    unsafe {
+        let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+        check(libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()))?;
+        Ok((OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])))
+    }
+}
+
+/// Most descriptors that a message carries.
+const CARRIED: usize = 4;
+
+/// A message's parts, and room for its descriptors' control message, aligned as the kernel wants it.
+fn with_message<T>(parts: &mut [libc::iovec], act: impl FnOnce(&mut libc::msghdr) -> T) -> T {
+    let mut space = [0_u64; 8];
+    // SAFETY: zero is a valid value of every field.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts.as_mut_ptr();
+    message.msg_iovlen = parts.len() as _;
+    message.msg_control = space.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&space) as _;
+    act(&mut message)
+}
+
+/// Sends a message of two parts with at most [`CARRIED`] descriptors.
+///
+/// # Errors
+/// When the other side is gone.
+pub fn send_with(socket: &OwnedFd, head: &[u8], rest: &[u8], descriptors: &[RawFd]) -> io::Result<()> {
+    let part =
+        |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    assert!(descriptors.len() <= CARRIED, "the control message has room for {CARRIED}");
+    with_message(&mut [part(head), part(rest)], |message| {
+        // SAFETY: the message points to buffers that outlive the call; the control buffer is large enough for one header
+        // and the descriptors (CMSG_SPACE(16) is 32 bytes).
+        unsafe {
+            if descriptors.is_empty() {
+                message.msg_controllen = 0;
+            } else {
+                let bytes = size_of_val(descriptors) as u32;
+                message.msg_controllen = libc::CMSG_SPACE(bytes) as _;
+                let header = libc::CMSG_FIRSTHDR(message);
+                (*header).cmsg_level = libc::SOL_SOCKET;
+                (*header).cmsg_type = libc::SCM_RIGHTS;
+                (*header).cmsg_len = libc::CMSG_LEN(bytes) as _;
+                let place = libc::CMSG_DATA(header).cast::<RawFd>();
+                for (at, fd) in descriptors.iter().enumerate() {
+                    place.add(at).write_unaligned(*fd);
+                }
+            }
+            check(libc::sendmsg(socket.as_raw_fd(), message, libc::MSG_NOSIGNAL) as i64).map(drop)
+        }
+    })
+}
+
+/// Receives a message into `buffer`: its length, 0 at the end, and its descriptors.
+///
+/// # Errors
+/// When the socket fails.
+pub fn receive_with(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    with_message(&mut [part], |message| {
+        // SAFETY: the message points to buffers that outlive the call; the descriptors that come are ours.
+        unsafe {
+            let flags = libc::MSG_CMSG_CLOEXEC;
+            let length = check(libc::recvmsg(socket.as_raw_fd(), message, flags) as i64)? as usize;
+            let mut descriptors = Vec::new();
+            let header = libc::CMSG_FIRSTHDR(message);
+            if !header.is_null() && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let bytes = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let place = libc::CMSG_DATA(header).cast::<RawFd>();
+                for at in 0..bytes / size_of::<RawFd>() {
+                    descriptors.push(OwnedFd::from_raw_fd(place.add(at).read_unaligned()));
+                }
+            }
+            Ok((length, descriptors))
+        }
+    })
+}
+
+/// A struct of integers as bytes.
+pub fn bytes_of<T: Copy>(value: &T) -> &[u8] {
+    // SAFETY: used for repr(C) structs of integers only, whose every byte is initialised.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// Closes every descriptor but `kept`, and puts /dev/null in the place of the three streams.
+pub fn close_others(kept: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| *fd as u32).collect();
+    kept.sort_unstable();
+    // SAFETY: the path is NUL-terminated; the rest are numbers.
+    unsafe {
+        let null = check(libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC))? as i32;
+        for fd in 0..3 {
+            check(libc::dup2(null, fd))?;
+        }
+        let mut next = 3;
+        for fd in kept {
+            if fd > next {
+                check(libc::close_range(next, fd - 1, 0))?;
+            }
+            next = fd + 1;
+        }
+        check(libc::close_range(next, u32::MAX, 0)).map(drop)
+    }
+}
+
 pub fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }).map(drop)

@@ -1,0 +1,4 @@
+import os
+
+print('never comes')
+os.close(1)

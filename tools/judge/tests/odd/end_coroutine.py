@@ -1,0 +1,6 @@
+async def f():
+    pass
+
+
+c = f()
+print('end')

@@ -1,0 +1,6 @@
+import atexit
+
+atexit.register(print, 'second')
+atexit.register(print, 'first')
+atexit._run_exitfuncs()
+print('end')

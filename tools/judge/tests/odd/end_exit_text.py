@@ -1,0 +1,4 @@
+import sys
+
+print('end')
+sys.exit('a text')
