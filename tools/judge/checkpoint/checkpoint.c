@@ -34,11 +34,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifndef SYS_landlock_restrict_self
+#define SYS_landlock_restrict_self 446
+#endif
+
 // Both sides are built together: see fork_server.rs for the Rust twins of these structs.
-enum { MAX_FDS = 16, MAX_FILTER = 4096, RLIMITS = 8 };
+enum { MAX_FDS = 16, MAX_FILTER = 4096, RLIMITS = 8, FDS_LEAST = 4, FDS_MOST = 5 };
 enum { FD_EVENT = 1, FD_PIPE_READ = 2, FD_PIPE_WRITE = 3, FD_SCRIPT = 4 };
 struct inherited { int32_t fd; uint32_t kind; int32_t flags; int32_t pair; };
-struct hello { uint32_t uid, gid, set_ids, fds, filter, pad; struct inherited fd[MAX_FDS]; struct sock_filter code[MAX_FILTER]; };
+struct hello { uint32_t uid, gid, set_ids, fds, filter, landlock; struct inherited fd[MAX_FDS]; struct sock_filter code[MAX_FILTER]; };
 struct request { struct { uint32_t resource, pad; uint64_t soft, hard; } limit[RLIMITS]; };
 struct report { uint32_t kind; int32_t status; int64_t cpu_us, memory_kb; };
 enum { REPORT_READY = 1, REPORT_EXIT = 2, REPORT_FAULT = 3 };
@@ -115,7 +119,8 @@ static void own_descriptors(void) {
     syscall(SYS_close_range, next, ~0U, 0);
 }
 
-static void become_program(const struct request *request, const int fds[4]) {
+// Descriptors of a request: the namespace, three streams, and rules of Landlock where the kernel has it.
+static void become_program(const struct request *request, const int *fds, int count) {
     if (setsid() < 0 || chdir("/tmp") < 0) fault(3);
     umask(022);
     for (int i = 0; i < RLIMITS; i++) {
@@ -135,6 +140,7 @@ static void become_program(const struct request *request, const int fds[4]) {
     struct __user_cap_data_struct none[2] = {{0}};
     if (syscall(SYS_capset, &header, none) < 0) fault(7);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) fault(8);
+    if (count == FDS_MOST && syscall(SYS_landlock_restrict_self, fds[4], hello.landlock) < 0) fault(11);
     own_descriptors();
     struct sock_fprog filter = {hello.filter, hello.code};
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) < 0) _exit(255);
@@ -176,21 +182,23 @@ static void serve(void) {
     for (int cap = 0; cap <= 63; cap++) prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
     for (;;) {
         struct request request;
-        char space[CMSG_SPACE(4 * sizeof(int))];
+        char space[CMSG_SPACE(FDS_MOST * sizeof(int))];
         struct iovec part = {&request, sizeof request};
         struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
         ssize_t n = recvmsg(control, &message, MSG_CMSG_CLOEXEC);
         struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-        if (n != sizeof request || !c || c->cmsg_len != CMSG_LEN(4 * sizeof(int))) _exit(0);
-        int fds[4];
-        memcpy(fds, CMSG_DATA(c), sizeof fds);
+        if (n != sizeof request || !c) _exit(0);
+        int count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        if (count != FDS_LEAST && count != FDS_MOST) _exit(0);
+        int fds[FDS_MOST];
+        memcpy(fds, CMSG_DATA(c), count * sizeof(int));
         struct report report = {REPORT_FAULT, 9, 0, 0};
         pid_t child = -1;
         if (setns(fds[0], CLONE_NEWPID) == 0) {
             set_score("1000");
             child = real_fork();
             if (child == 0) {
-                become_program(&request, fds);
+                become_program(&request, fds, count);
                 sigprocmask(SIG_SETMASK, &before, NULL);
                 py_left = 0;
                 return;
@@ -200,7 +208,7 @@ static void serve(void) {
             errno = error;
         }
         report.cpu_us = errno;
-        for (int i = 0; i < 4; i++) close(fds[i]);
+        for (int i = 0; i < count; i++) close(fds[i]);
         if (child > 0) {
             struct rusage used;
             int status;

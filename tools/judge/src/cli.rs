@@ -20,7 +20,7 @@ use crate::sandbox::kinds::Choice;
     version,
     args_conflicts_with_subcommands = true,
     before_help = "Examples:\n  cog-judge --tests problems.jsonl programs.jsonl -o judged.jsonl\n  \
-                   cog-sample … | cog-judge --tests problems.jsonl --first-failure - | cog-train rl …\n  cog-judge languages\n  cog-judge serve --listen 127.0.0.1:8080",
+                   cog-sample … | cog-judge --tests problems.jsonl --first-failure - | cog-train rl …\n  cog-judge languages\n  cog-judge doctor\n  cog-judge serve --listen 127.0.0.1:8080",
     after_help = "See also: cog-mine groups (makes parallel groups of accepted programs), cog-train rl, cog-score."
 )]
 pub struct Cli {
@@ -42,6 +42,25 @@ pub enum Command {
         /// Print only the names of the usable ones.
         #[arg(long)]
         names: bool,
+        /// Look in this root folder of an OCI image instead of the host.
+        #[arg(long, value_name = "DIR")]
+        rootfs: Option<PathBuf>,
+    },
+    /// Remove what judges that were killed left behind: control groups and processes in them, launchers, temporary files of
+    /// the toolchain cache, sockets of `serve`. Every judge does so when it starts; nothing of a living one is touched.
+    Clean {
+        /// Only say what is there.
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+    },
+    /// Say what this machine gives to each kind of sandbox, what is weaker without the rest, and the exact command that mends
+    /// it. Starts one of each and takes it down.
+    ///
+    /// Exit status 0 where a full sandbox stands (container or WebAssembly), 1 where none does.
+    Doctor {
+        /// Root folder of an OCI image that programs are to see.
+        #[arg(long, value_name = "DIR")]
+        rootfs: Option<PathBuf>,
     },
     /// Serve the HTTP interface of SandboxFusion, for its client and for trainers that speak to it, such as verl.
     ///
@@ -174,6 +193,10 @@ pub struct SandboxFlags {
     /// Kind of sandbox.
     #[arg(long = "sandbox", value_enum, value_name = "KIND", default_value_t)]
     pub kind: Choice,
+    /// Root folder that programs see, read-only, instead of the host's folders: any OCI image unpacked by the usual tools, or
+    /// a bundle made of one. Toolchains are looked for inside. For the container only.
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
 }
 
 /// Limits of one run, where neither the test nor the problem says otherwise. The languages table adds what the

@@ -13,6 +13,7 @@ use cognate_records::{Provenance, Verdict};
 
 use crate::cli::Filter;
 use crate::desk::{Desk, Done};
+use crate::image::System;
 use crate::intake::Intake;
 use crate::judge::Policy;
 use crate::problems::Problems;
@@ -71,8 +72,12 @@ pub fn run(common: &Common, filter: &Filter) -> anyhow::Result<()> {
     let languages = Languages::load(filter.languages.as_deref()).map_err(rejected)?;
     let problems = Problems::open(&filter.tests, &languages)?;
     let threads = common.threads();
-    let (tools, kinds) = kinds::open(filter.sandbox.kind, languages, !filter.no_fork_server, threads)
+    let system = System::open(filter.sandbox.rootfs.as_deref())?;
+    let (tools, kinds) = kinds::open(filter.sandbox.kind, languages, !filter.no_fork_server, threads, system)
         .map_err(|fault| anyhow!("no sandbox: {fault}"))?;
+    if let Some(warning) = kinds.warning() {
+        common.note(warning);
+    }
     let stack = kinds.thread_stack();
     let (jobs, queue) = mpsc::sync_channel(threads * 2);
     let (events, inbox) = mpsc::channel();

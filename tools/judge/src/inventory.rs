@@ -6,14 +6,15 @@ use cognate_cli::{Common, rejected};
 use cognate_languages::Languages;
 use serde_json::json;
 
+use crate::image::System;
 use crate::sandbox::wasm;
 use crate::toolchain::Toolchains;
 
 /// # Errors
-/// When the user's table is wrong.
-pub fn show(common: &Common, table: Option<&Path>, names: bool) -> anyhow::Result<()> {
+/// When the user's table is wrong, or the image is none.
+pub fn show(common: &Common, table: Option<&Path>, names: bool, rootfs: Option<&Path>) -> anyhow::Result<()> {
     let languages = Languages::load(table).map_err(rejected)?;
-    let tools = Toolchains::new(languages.clone(), true);
+    let tools = Toolchains::of(languages.clone(), true, System::open(rootfs)?);
     if names {
         for language in languages.iter().filter(|l| tools.usable(l).is_ok()) {
             println!("{}", language.name);

@@ -6,11 +6,14 @@ mod alone;
 mod assertions;
 mod build;
 mod checker;
+mod clean;
 mod cli;
 mod desk;
+mod doctor;
 mod extract;
 mod filter;
 mod helper;
+mod image;
 mod intake;
 mod interactive;
 mod inventory;
@@ -19,6 +22,7 @@ mod judge;
 mod key;
 mod launcher;
 mod limits;
+mod owner;
 mod problems;
 mod protections;
 mod record;
@@ -29,6 +33,7 @@ mod sheet;
 mod sink;
 mod toolchain;
 mod verification;
+mod wipe;
 mod workers;
 
 use std::process::ExitCode;
@@ -42,9 +47,11 @@ pub fn main(protections: Protections) -> ExitCode {
     }
     protections::choose(protections);
     cognate_cli::main::<cli::Cli>(|cli| match cli.command {
-        Some(cli::Command::Languages { languages, names }) => {
-            inventory::show(&cli.common, languages.as_deref(), names)
+        Some(cli::Command::Languages { languages, names, rootfs }) => {
+            inventory::show(&cli.common, languages.as_deref(), names, rootfs.as_deref())
         }
+        Some(cli::Command::Clean { dry_run }) => clean::run(&cli.common, dry_run),
+        Some(cli::Command::Doctor { rootfs }) => doctor::run(&cli.common, rootfs.as_deref()),
         Some(cli::Command::Serve(serve)) => serve::run(&cli.common, &serve),
         None => filter::run(&cli.common, &cli.filter),
     })

@@ -19,6 +19,8 @@ pub enum Protection {
     Filter,
     /// A process namespace of one run at a time, in which nothing outlives it.
     Processes,
+    /// A second layer in the kernel's own access checks: files, TCP, signals.
+    Landlock,
     NetworkNamespace,
     IpcNamespace,
     /// A user id of its own, which owns nothing.

@@ -9,15 +9,18 @@ use std::sync::Mutex;
 
 use cognate_languages::{Checkpoint, Language, Languages};
 
-use crate::sandbox::container::Host;
+use crate::image::{Image, System};
+use crate::owner::Owner;
+use crate::sandbox::container::{Container, Host};
 use crate::sandbox::wire::{Kind, Run, RunLimits, Server};
 use crate::sandbox::{Fault, Sandbox, wasm};
 
 /// Where programs are looked for, inside and outside the sandbox alike.
 const PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
-/// Same for every run of every language.
-const ENVIRONMENT: [&str; 6] =
-    ["PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "TZ=UTC", "USER=judge"];
+/// Beside PATH.
+const ENVIRONMENT: [&str; 5] = ["HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "TZ=UTC", "USER=judge"];
+/// Number of the container in which an image is asked; no worker has it.
+const ASKED: usize = 3998;
 
 /// Where programs find npm packages: Node and tsc look there on their way up from /box.
 const NODE_MODULES: &str = "/node_modules";
@@ -25,6 +28,9 @@ const NODE_MODULES: &str = "/node_modules";
 /// The languages and what this machine has for them.
 pub struct Toolchains {
     pub languages: Languages,
+    system: System,
+    /// The container in which an image is asked about itself.
+    asked: Mutex<Option<Container>>,
     node_modules: Option<PathBuf>,
     homes: HashMap<String, Result<PathBuf, String>>,
     cache: Option<PathBuf>,
@@ -40,18 +46,132 @@ pub struct Names<'a> {
 }
 
 impl Toolchains {
+    /// The languages on this machine.
     pub fn new(languages: Languages, fork_servers: bool) -> Self {
-        let homes = languages.iter().filter_map(|l| Some((l.name.clone(), home(l.home.as_ref()?)))).collect();
-        let cache = cache_folder();
-        let node_modules = node_modules();
-        Self { languages, node_modules, homes, cache, prepared: Mutex::default(), fork_servers }
+        Self::of(languages, fork_servers, System::default())
+    }
+
+    /// The languages on this machine or in an image.
+    pub fn of(languages: Languages, fork_servers: bool, system: System) -> Self {
+        let mut tools = Self {
+            languages,
+            system,
+            asked: Mutex::default(),
+            node_modules: node_modules(),
+            homes: HashMap::new(),
+            cache: cache_folder(),
+            prepared: Mutex::default(),
+            fork_servers,
+        };
+        let homes =
+            tools.languages.iter().filter_map(|l| Some((l.name.clone(), tools.home(l.home.as_ref()?))));
+        tools.homes = homes.collect();
+        tools
+    }
+
+    /// Runs a command that tells something about a toolchain: here, or in a container of the image, since what is in an
+    /// image is nobody's but its maker's. Gives its stdout, or stderr where that is empty.
+    fn ask(&self, words: &[String]) -> Result<String, String> {
+        let program = self.system.find(words.first().map_or("", String::as_str));
+        let program = program.ok_or_else(|| format!("{} not found", words[0]))?;
+        let (ok, stdout, stderr) = match &self.system.0 {
+            None => {
+                let output = Command::new(program).args(&words[1..]).stdin(Stdio::null()).output();
+                let output = output.map_err(|_| format!("{} not found", words[0]))?;
+                (output.status.success(), output.stdout, output.stderr)
+            }
+            Some(image) => self.ask_image(image, program, &words[1..]).map_err(|fault| fault.0)?,
+        };
+        let text = if stdout.is_empty() { stderr } else { stdout };
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        if ok { Ok(text) } else { Err(format!("{} fails", words.join(" "))) }
+    }
+
+    fn ask_image(
+        &self,
+        image: &Image,
+        program: String,
+        arguments: &[String],
+    ) -> Result<(bool, Vec<u8>, Vec<u8>), Fault> {
+        let mut asked = self.asked.lock().expect("no thread panics while it holds this");
+        let container = match &mut *asked {
+            Some(container) => container,
+            none => {
+                let host = Host { rootfs: Some(image.root().to_path_buf()), ..Host::default() };
+                none.insert(Container::start(&host, ASKED)?)
+            }
+        };
+        container.place(&[], None)?;
+        let run = Run {
+            arguments: std::iter::once(program).chain(arguments.iter().cloned()).collect(),
+            environment: self.fixed_environment(),
+            limits: RunLimits {
+                cpu_us: 20_000_000,
+                wall_us: 60_000_000,
+                memory_bytes: 1 << 30,
+                processes: 64,
+                file_bytes: 16 << 20,
+                output_bytes: 1 << 20,
+            },
+            kind: Kind::Test,
+            server: None,
+        };
+        let finished = container.run(&run, b"")?;
+        let ok = finished.outcome.exit == Some(0) && finished.outcome.exceeded.is_none();
+        Ok((ok, finished.stdout, finished.stderr))
+    }
+
+    fn home(&self, command: &[String]) -> Result<PathBuf, String> {
+        let text = self.ask(command)?;
+        let path = PathBuf::from(&text);
+        if path.is_absolute() && self.system.look(&text).is_ok_and(|data| data.is_dir()) {
+            Ok(path)
+        } else {
+            Err(format!("{} does not name a folder", command.join(" ")))
+        }
+    }
+
+    /// The same for every run of every language.
+    fn fixed_environment(&self) -> Vec<String> {
+        let path = match &self.system.0 {
+            Some(image) => format!("PATH={}", image.path().join(":")),
+            None => format!("PATH={}", PATH.join(":")),
+        };
+        std::iter::once(path).chain(ENVIRONMENT.iter().map(ToString::to_string)).collect()
+    }
+
+    /// For a sandbox that shows the host's folders where they are, under a user of its own when the judge is root: a
+    /// toolchain that no other user can reach is missing, and the cache lies where it can be reached.
+    #[must_use]
+    pub fn without_mounts(mut self) -> Self {
+        // SAFETY: only reads.
+        let is_open = |path: &Path| unsafe { libc::geteuid() } != 0 || is_open_to_all(path);
+        for home in self.homes.values_mut() {
+            if let Ok(path) = home
+                && !is_open(path)
+            {
+                let why =
+                    "cannot be reached by other users, and --sandbox process as root runs programs as one";
+                *home = Err(format!("{} {why}", path.display()));
+            }
+        }
+        self.node_modules = self.node_modules.filter(|path| is_open(path));
+        let own = self.cache.take().filter(|path| is_open(path));
+        let cache = own.unwrap_or_else(|| "/var/cache/cognate/judge".into()).join("process");
+        let made = fs::create_dir_all(&cache).is_ok() && is_open(&cache);
+        self.cache = made.then_some(cache);
+        self
     }
 
     /// What sandboxes must show of the host.
     pub fn host(&self) -> Host {
-        let homes = self.homes.values().flatten().map(|path| (path.clone(), path.clone()));
+        let rootfs = self.system.0.as_ref().map(|image| image.root().to_path_buf());
+        // An image holds its own.
+        let homes = self.homes.values().flatten().filter(|_| rootfs.is_none());
+        let homes = homes.map(|path| (path.clone(), path.clone()));
         let modules = self.node_modules.iter().map(|path| (path.clone(), PathBuf::from(NODE_MODULES)));
-        Host { mounts: homes.chain(modules).collect(), cache: self.cache.clone() }
+        let mounts = homes.chain(modules).collect();
+        Host { mounts, rootfs, cache: self.cache.clone() }
     }
 
     /// Why programs of this language cannot run here, with the cure.
@@ -67,7 +187,7 @@ impl Toolchains {
         }
         for command in language.compile.iter().chain([&language.run]) {
             let program = self.fill(&command[0], language, None);
-            if !program.starts_with("/box/") && find(&program).is_none() {
+            if !program.starts_with("/box/") && self.system.find(&program).is_none() {
                 return Err(format!("{program} not found{}", self.cure(language)));
             }
         }
@@ -111,11 +231,7 @@ impl Toolchains {
     /// The version as the toolchain prints it, first line.
     pub fn version(&self, language: &Language) -> Option<String> {
         let words: Vec<String> = language.version.iter().map(|w| self.fill(w, language, None)).collect();
-        let output =
-            Command::new(find(words.first()?)?).args(&words[1..]).stdin(Stdio::null()).output().ok()?;
-        let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-        let line = String::from_utf8_lossy(&text).lines().next()?.trim().to_owned();
-        output.status.success().then_some(line)
+        Some(self.ask(&words).ok()?.lines().next()?.trim().to_owned())
     }
 
     fn fill(&self, word: &str, language: &Language, names: Option<&Names>) -> String {
@@ -142,7 +258,7 @@ impl Toolchains {
 
     pub fn command(&self, words: &[String], language: &Language, names: &Names) -> Vec<String> {
         let mut words: Vec<String> = words.iter().map(|w| self.fill(w, language, Some(names))).collect();
-        if let Some(path) = find(&words[0]) {
+        if let Some(path) = self.system.find(&words[0]) {
             words[0] = path;
         }
         words
@@ -153,7 +269,7 @@ impl Toolchains {
         // A variable whose folder this machine lacks is left out.
         let own =
             own.filter(|(_, value)| !value.contains('{')).map(|(name, value)| format!("{name}={value}"));
-        ENVIRONMENT.iter().map(ToString::to_string).chain(own).collect()
+        self.fixed_environment().into_iter().chain(own).collect()
     }
 
     /// The fork server of a language, where it has one.
@@ -180,9 +296,13 @@ impl Toolchains {
     /// Names the toolchain itself and what prepares it, so that a change of either makes a new folder.
     fn cache_key(&self, language: &Language) -> String {
         let mut text = format!("{:?}{:?}{:?}", language.prepare, language.compile, language.environment);
-        if let Some(path) = language.compile.as_ref().and_then(|command| find(&command[0]))
-            && let (Ok(path), Ok(data)) = (fs::canonicalize(&path), fs::metadata(&path))
+        if let Some(path) = language.compile.as_ref().and_then(|command| self.system.find(&command[0]))
+            && let Ok(data) = self.system.look(&path)
         {
+            let path = match &self.system.0 {
+                Some(image) => image.root().join(path.trim_start_matches('/')),
+                None => fs::canonicalize(&path).unwrap_or_else(|_| path.into()),
+            };
             text += &format!("{}{}{:?}", path.display(), data.len(), data.modified().ok());
         }
         format!("{}-{:016x}", language.name, xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
@@ -202,7 +322,7 @@ impl Toolchains {
         let folder = cache.join(&key);
         let mut outcome = Ok(());
         if !folder.is_dir() {
-            let part = format!("{key}.{}.part", std::process::id());
+            let part = format!("{key}.{}.part", Owner::this());
             outcome = self.fill_cache(prepare, language, sandbox, &key, &part)?;
             // Another judge may have been faster; its folder is as good.
             if outcome.is_err() || fs::rename(cache.join(&part), &folder).is_err() {
@@ -257,7 +377,22 @@ impl Toolchains {
     }
 }
 
-/// A program's absolute path.
+/// True when every user can pass to this folder and read it.
+fn is_open_to_all(path: &Path) -> bool {
+    path.ancestors().all(|folder| {
+        let wanted = if folder == path { 0o5 } else { 0o1 };
+        fs::metadata(folder).is_ok_and(|data| data.permissions().mode() & wanted == wanted)
+    })
+}
+
+impl System {
+    /// A program's absolute path.
+    fn find(&self, program: &str) -> Option<String> {
+        self.0.as_ref().map_or_else(|| find(program), |image| image.find(program))
+    }
+}
+
+/// A program's absolute path on this machine.
 fn find(program: &str) -> Option<String> {
     let is_program =
         |path: &Path| fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
@@ -268,21 +403,6 @@ fn find(program: &str) -> Option<String> {
         .map(|dir| Path::new(dir).join(program))
         .find(|p| is_program(p))
         .map(|p| p.to_string_lossy().into_owned())
-}
-
-fn home(command: &[String]) -> Result<PathBuf, String> {
-    let output = Command::new(&command[0])
-        .args(&command[1..])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|_| format!("{} not found", command[0]))?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let path = PathBuf::from(&text);
-    if output.status.success() && path.is_absolute() && path.is_dir() {
-        Ok(path)
-    } else {
-        Err(format!("{} does not name a folder", command.join(" ")))
-    }
 }
 
 /// `COGNATE_NODE_MODULES`, or the folder that `npm ci` makes: in the working folder, beside the pinned list
@@ -301,7 +421,7 @@ fn node_modules() -> Option<PathBuf> {
 }
 
 /// `COGNATE_CACHE`, or the user's cache folder; `None` where neither can be written.
-fn cache_folder() -> Option<PathBuf> {
+pub fn cache_folder() -> Option<PathBuf> {
     let path = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let base = path("COGNATE_CACHE")
         .or_else(|| path("XDG_CACHE_HOME").map(|p| p.join("cognate")))

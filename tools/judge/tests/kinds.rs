@@ -15,10 +15,39 @@ fn verdicts(problem: &Value, programs: &[(&str, &str)], flags: &[&str]) -> Vec<V
     let lines: Vec<Value> =
         programs.iter().enumerate().map(|(i, (l, s))| program(&i.to_string(), l, s)).collect();
     case.lines("programs.jsonl", &lines);
-    let output = case.judge(&[&["programs.jsonl"], flags].concat(), "");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    records(&output.stdout).into_iter().map(|mut r| r["verdict"].take()).collect()
+    let judge = |sandbox: &[&str]| -> Vec<Value> {
+        let output = case.judge(&[&["programs.jsonl"], flags, sandbox].concat(), "");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        records(&output.stdout).into_iter().map(|mut r| r["verdict"].take()).collect()
+    };
+    let found = judge(&[]);
+    if has_landlock() {
+        // The same without namespaces, but for programs that know where they are.
+        let plain = judge(&["--sandbox", "process"]);
+        for ((found, plain), (_, source)) in found.iter().zip(&plain).zip(programs) {
+            let of = |v: &Value| ["status", "score", "passed", "failure"].map(|field| v[field].clone());
+            assert!(of(found) == of(plain) || source.contains("/box"), "{found} {plain} {source}");
+        }
+    }
+    found
+}
+
+fn has_landlock() -> bool {
+    static FOUND: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let output = std::process::Command::new(common::JUDGE).args(["doctor", "--json"]).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = report["features"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|f| f["name"] == "landlock" && f["there"] == true);
+        if !found {
+            eprintln!("SKIPPED: this kernel has no Landlock, so --sandbox process was not tried");
+        }
+        found
+    })
 }
 
 fn statuses(verdicts: &[Value]) -> Vec<&str> {

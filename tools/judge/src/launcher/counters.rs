@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::family;
 use crate::sandbox::wire::CgroupFiles;
 
 /// What the kernel itself keeps for the launcher, its interpreters and a run: page tables, stacks, namespaces, mounts.
@@ -12,7 +13,7 @@ const KERNEL_BYTES: u64 = 16 << 20;
 
 pub enum Counters {
     Group(Group),
-    /// Sums over the test's own /proc.
+    /// Sums over the test's processes.
     Proc {
         tick_us: u64,
         memory_limit: u64,
@@ -125,12 +126,16 @@ impl Counters {
         Ok(())
     }
 
-    pub fn read(&self) -> io::Result<Reading> {
+    /// `family` as for [`pids`].
+    ///
+    /// # Errors
+    /// When a counter cannot be read.
+    pub fn read(&self, family: bool) -> io::Result<Reading> {
         match self {
             Self::Group(group) => {
                 Ok(Reading { cpu_us: group.cpu_us()?.saturating_sub(group.cpu_start), memory: 0 })
             }
-            Self::Proc { tick_us, memory_limit } => Ok(sum_over_proc(*tick_us, *memory_limit)),
+            Self::Proc { tick_us, memory_limit } => Ok(sum_over(&pids(family), *tick_us, *memory_limit)),
         }
     }
 
@@ -143,14 +148,10 @@ impl Counters {
     }
 }
 
-/// Longest time that a process of the running test has waited for a processor, in microseconds. /proc shows the
-/// processes of the running test, and the warden, which may be older than it.
-pub fn waited_us() -> u64 {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
-    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    let pids = pids.filter(|&pid| pid != 1);
+/// Longest time that a process of the running test has waited for a processor, in microseconds. `family` as for [`pids`].
+pub fn waited_us(family: bool) -> u64 {
     // schedstat: time on a processor, time waiting for one (ns), slices (Documentation/scheduler/sched-stats).
-    let waits = pids.filter_map(|pid| {
+    let waits = pids(family).into_iter().filter_map(|pid| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
         text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
     });
@@ -179,16 +180,19 @@ impl Group {
     }
 }
 
-/// /proc shows the processes of the running test only; pid 1 is the warden.
-fn sum_over_proc(tick_us: u64, memory_limit: u64) -> Reading {
+/// The program's processes. In a process namespace /proc shows no others, and pid 1 is the warden; where /proc shows
+/// the host, they descend from this launcher.
+fn pids(family: bool) -> Vec<u32> {
+    if family {
+        return family::members().into_iter().map(|(pid, _)| pid).collect();
+    }
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|pid| *pid != 1).collect()
+}
+
+fn sum_over(pids: &[u32], tick_us: u64, memory_limit: u64) -> Reading {
     let mut sum = Reading::default();
-    let mut pids = Vec::new();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return sum };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()).filter(|&p| p != 1) else {
-            continue;
-        };
+    for &pid in pids {
         if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
             // Fields are counted after the command's closing bracket: utime, stime, cutime, cstime are 14 to 17.
             let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -198,7 +202,6 @@ fn sum_over_proc(tick_us: u64, memory_limit: u64) -> Reading {
         }
         // Not RssFile: files of the host cost nobody anything. Swapped pages do.
         sum.memory += kilobytes(pid, "status", &["RssAnon:", "RssShmem:", "VmSwap:"]) << 10;
-        pids.push(pid);
     }
     if sum.memory > memory_limit {
         // Processes that share pages were counted once each. Shares cost a walk over all pages, so only now.

@@ -10,13 +10,11 @@ use std::path::{Component, Path};
 
 use super::sys::Step;
 
-const FOLDER: &str = "/tmp";
-
 /// Writes files into the folder, which is fresh and which nobody else sees yet; the program owns them.
 ///
 /// # Errors
 /// When a name would leave the folder, or a file cannot be written.
-pub fn fill(files: &[(String, &[u8])], ids: Option<(u32, u32)>) -> Result<(), String> {
+pub fn fill(folder: &Path, files: &[(String, &[u8])], ids: Option<(u32, u32)>) -> Result<(), String> {
     for (name, bytes) in files {
         let path = Path::new(name);
         if name.is_empty() || !path.components().all(|c| matches!(c, Component::Normal(_))) {
@@ -26,7 +24,7 @@ pub fn fill(files: &[(String, &[u8])], ids: Option<(u32, u32)>) -> Result<(), St
             Some((uid, gid)) => chown(path, Some(uid), Some(gid)).step(|| format!("giving {name} away")),
             None => Ok(()),
         };
-        let mut place = Path::new(FOLDER).to_path_buf();
+        let mut place = folder.to_path_buf();
         for part in path.parent().into_iter().flat_map(Path::components) {
             place.push(part);
             if !place.is_dir() {
@@ -34,7 +32,7 @@ pub fn fill(files: &[(String, &[u8])], ids: Option<(u32, u32)>) -> Result<(), St
                 own(&place)?;
             }
         }
-        place = Path::new(FOLDER).join(path);
+        place = folder.join(path);
         let mut file =
             File::options().write(true).create_new(true).mode(0o644).open(&place).step(|| name.clone())?;
         io::Write::write_all(&mut file, bytes).step(|| format!("writing {name}"))?;
@@ -45,12 +43,12 @@ pub fn fill(files: &[(String, &[u8])], ids: Option<(u32, u32)>) -> Result<(), St
 
 /// Reads files back when every process of the run is gone: the contents of those that are plain files, reached without
 /// a link, at most `bytes` of all together. `Err` says that there was more.
-pub fn collect(names: &[String], bytes: u64) -> Result<Vec<Option<Vec<u8>>>, ()> {
+pub fn collect(folder: &Path, names: &[String], bytes: u64) -> Result<Vec<Option<Vec<u8>>>, ()> {
     let mut left = bytes;
     names
         .iter()
         .map(|name| {
-            let Some(file) = open_inside(name) else { return Ok(None) };
+            let Some(file) = open_inside(folder, name) else { return Ok(None) };
             let mut text = Vec::new();
             match file.take(left + 1).read_to_end(&mut text) {
                 Ok(n) if n as u64 > left => Err(()),
@@ -65,9 +63,9 @@ pub fn collect(names: &[String], bytes: u64) -> Result<Vec<Option<Vec<u8>>>, ()>
 }
 
 /// Opens a plain file below the folder. The kernel resolves the name, so that no link leads out of it.
-fn open_inside(name: &str) -> Option<File> {
+fn open_inside(folder: &Path, name: &str) -> Option<File> {
     let folder =
-        File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(FOLDER).ok()?;
+        File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(folder).ok()?;
     let name = CString::new(name).ok()?;
     // SAFETY: zero is a valid value of every field.
     let mut how: libc::open_how = unsafe { MaybeUninit::zeroed().assume_init() };

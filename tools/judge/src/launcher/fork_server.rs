@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use super::landlock::{self, Rules};
 use super::namespaces::CHECKPOINT;
 use super::run::{End, Room, SETTLE};
 use super::sys::{self, Step};
@@ -39,7 +40,8 @@ struct Hello {
     set_ids: u32,
     fds: u32,
     filter: u32,
-    pad: u32,
+    /// Flags of `landlock_restrict_self`.
+    landlock: u32,
     fd: [Inherited; MAX_FDS],
     code: [u64; MAX_FILTER],
 }
@@ -157,7 +159,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Asks for a child in a process namespace, with the three streams.
+    /// Asks for a child in a process namespace, with the three streams, under the rules of `layer`.
     ///
     /// # Errors
     /// When the server is gone.
@@ -166,11 +168,13 @@ impl Servers {
         name: &str,
         space: &OwnedFd,
         streams: [&OwnedFd; 3],
+        layer: Option<&Rules>,
         limits: &[(u32, u64, u64); 8],
     ) -> Result<(), String> {
         let standing = self.find(name)?;
         let request = limits.map(|(resource, soft, hard)| Limit { resource, pad: 0, soft, hard });
-        let fds = [space.as_raw_fd(), streams[0].as_raw_fd(), streams[1].as_raw_fd(), streams[2].as_raw_fd()];
+        let fds: Vec<RawFd> =
+            [space].into_iter().chain(streams).chain(layer.map(Rules::fd)).map(AsRawFd::as_raw_fd).collect();
         // SAFETY: an array of structs of integers is as many bytes of them.
         let bytes =
             unsafe { std::slice::from_raw_parts(request.as_ptr().cast::<u8>(), size_of_val(&request)) };
@@ -264,7 +268,7 @@ fn hello(room: &Room, pid: i32, script: i32) -> Result<Box<Hello>, String> {
         set_ids: u32::from(room.ids.is_some()),
         fds: 0,
         filter: room.filter.len() as u32,
-        pad: 0,
+        landlock: landlock::flags(room.landlock),
         fd: [Inherited::default(); MAX_FDS],
         code: [0; MAX_FILTER],
     });

@@ -4,9 +4,14 @@
 //! It is this same binary under another name; its stdin is the socket to the judge.
 
 mod counters;
+mod family;
 mod folder;
 mod fork_server;
+mod ground;
+pub mod landlock;
 mod namespaces;
+mod plain;
+mod plain_run;
 mod program;
 mod run;
 mod seccomp;
@@ -20,9 +25,11 @@ use std::os::unix::net::UnixStream;
 
 use crate::protections::Protection;
 use crate::sandbox::descriptors;
-use crate::sandbox::wire::{self, Exceeded, Kind, Reply, Request, Run, RunLimits, Server, Setup};
+use crate::sandbox::wire::{self, Exceeded, Kind, Reply, Request, Run, RunLimits, Server, Setup, Walls};
+use crate::wipe;
 use counters::Counters;
 use fork_server::Servers;
+use plain::Plain;
 pub use run::PATIENCE;
 use run::Room;
 use sys::Step;
@@ -32,6 +39,9 @@ use warden::Warden;
 pub const NAME: &str = "cog-judge-launcher";
 /// Bound on /box: sources and what compilers make of them.
 const BOX_BYTES: u64 = 512 << 20;
+
+/// Second argument of a launcher that builds no namespaces.
+pub const PLAIN: &str = "plain";
 
 /// Serves until the judge goes away.
 pub fn main() -> std::process::ExitCode {
@@ -49,8 +59,14 @@ pub fn main() -> std::process::ExitCode {
     }
 }
 
-fn serve(mut socket: &UnixStream) -> Result<(), String> {
+fn serve(socket: &UnixStream) -> Result<(), String> {
     let mut launcher = Launcher::build(socket)?;
+    let outcome = serve_with(&mut launcher, socket);
+    launcher.leave();
+    outcome
+}
+
+fn serve_with(launcher: &mut Launcher, mut socket: &UnixStream) -> Result<(), String> {
     wire::send(&mut socket, &Reply::Ready, &[]).step(|| "answering".into())?;
     loop {
         // The end of the stream is the judge's end, and ours.
@@ -77,19 +93,30 @@ struct Launcher {
 
 impl Launcher {
     fn build(mut socket: &UnixStream) -> Result<Self, String> {
-        // SAFETY: prctl and personality take numbers only.
+        let is_plain = std::env::args().nth(2).as_deref() == Some(PLAIN);
+        // SAFETY: all three take numbers only.
         unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if is_plain {
+                // Nothing but this process holds its programs together: it goes after them, when it sees the judge's end,
+                // and no key at the judge's terminal ends it before.
+                libc::setsid();
+            } else {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            }
             libc::personality(libc::ADDR_NO_RANDOMIZE as u64);
         }
-        namespaces::enter_user()?;
+        if !is_plain {
+            namespaces::enter_user()?;
+        }
         wire::send(&mut socket, &Reply::Namespace, &[]).step(|| "answering".into())?;
         let (setup, blobs) = wire::receive::<Setup>(&mut socket).step(|| "waiting for the judge".into())?;
         // SAFETY: numbers only. Ids were mapped by now; a user who may not drop groups has only their own.
         unsafe {
             // Changing ids cleared it.
             libc::setgroups(0, std::ptr::null());
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if !is_plain {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            }
         }
         let counters = Counters::open(setup.cgroup.as_ref())?;
         let host_proc = fs::File::open("/proc").step(|| "opening /proc".into())?.into();
@@ -98,10 +125,17 @@ impl Launcher {
             let _ = fs::write("/proc/self/oom_score_adj", "-1000");
         }
         let checkpoint = blobs.first().ok_or("the judge sent no checkpoint library")?;
-        namespaces::build(&setup, checkpoint)?;
+        let plain = match &setup.walls {
+            Walls::Namespaces => {
+                namespaces::build(&setup, checkpoint)?;
+                None
+            }
+            Walls::Landlock { folder } => Some(Plain::build(&setup, folder)?),
+        };
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let refusals = plain.as_ref().map(|plain| plain.refusals(setup.ids.is_some())).unwrap_or_default();
         let filter = if setup.protections.has(Protection::Filter) {
-            seccomp::filter(!counters.watches_memory())
+            seccomp::filter(!counters.watches_memory(), refusals)
         } else {
             seccomp::open()
         };
@@ -112,10 +146,14 @@ impl Launcher {
             processors,
             protections: setup.protections,
             host_proc,
+            plain,
+            landlock: if setup.protections.has(Protection::Landlock) { landlock::version() } else { 0 },
             warden: None,
         };
         // It stands before the group is weighed, as it will stand beside every program.
-        room.warden = Some(Warden::start(&room)?);
+        if room.plain.is_none() {
+            room.warden = Some(Warden::start(&room)?);
+        }
         room.counters.weigh().step(|| "reading the control group".into())?;
         Ok(Self { room, servers: Servers::default() })
     }
@@ -134,7 +172,7 @@ impl Launcher {
                     self.servers.refuse(spec, reason);
                 }
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                place(&names, &blobs.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+                self.place(&names, &blobs.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
                 self.room.counters.weigh().step(|| "reading the control group".into())?;
                 let refusal = server.as_ref().and_then(|s| self.servers.refusal(s)).map(str::to_owned);
                 Ok((Reply::Placed { server: refusal }, Vec::new()))
@@ -150,10 +188,12 @@ impl Launcher {
                 let with = run::With { files: &files, ends };
                 let ((mut outcome, stdout, stderr), ended_us) =
                     run::run_with(&mut self.room, &mut self.servers, &spec, stdin, with)?;
-                let found = folder::collect(&fetch, spec.limits.output_bytes).unwrap_or_else(|()| {
-                    outcome.exceeded.get_or_insert(Exceeded::Output);
-                    vec![None; fetch.len()]
-                });
+                let working = self.room.working_folder();
+                let found =
+                    folder::collect(&working, &fetch, spec.limits.output_bytes).unwrap_or_else(|()| {
+                        outcome.exceeded.get_or_insert(Exceeded::Output);
+                        vec![None; fetch.len()]
+                    });
                 let fetched = found.iter().map(Option::is_some).collect();
                 let files = found.into_iter().map(Option::unwrap_or_default);
                 let blobs = [stdout, stderr].into_iter().chain(files).collect();
@@ -164,10 +204,10 @@ impl Launcher {
 
     /// Starts a fork server and lets it run a program whose answer is known.
     fn raise(&mut self, spec: &Server) -> Result<(), String> {
-        place(&[&spec.source], &[b"0\n"])?;
+        self.place(&[&spec.source], &[b"0\n"])?;
         self.servers.launch(spec, &self.room)?;
         for _ in 0..2 {
-            place(&[&spec.source], &[spec.canary.as_bytes()])?;
+            self.place(&[&spec.source], &[spec.canary.as_bytes()])?;
             let canary = Run {
                 arguments: spec.arguments.clone(),
                 environment: spec.environment.clone(),
@@ -196,15 +236,24 @@ impl Launcher {
         }
         Ok(())
     }
-}
 
-fn place(names: &[&str], contents: &[&[u8]]) -> Result<(), String> {
-    namespaces::fresh_box(BOX_BYTES)?;
-    for (name, bytes) in names.iter().zip(contents) {
-        if name.is_empty() || name.contains('/') || *name == ".." {
-            return Err(format!("bad file name {name:?}"));
+    fn place(&self, names: &[&str], contents: &[&[u8]]) -> Result<(), String> {
+        self.room.fresh_box(BOX_BYTES)?;
+        let folder = self.room.program_folder();
+        for (name, bytes) in names.iter().zip(contents) {
+            if name.is_empty() || name.contains('/') || *name == ".." {
+                return Err(format!("bad file name {name:?}"));
+            }
+            fs::write(folder.join(name), bytes).step(|| format!("writing {name}"))?;
         }
-        fs::write(format!("/box/{name}"), bytes).step(|| format!("writing {name}"))?;
+        Ok(())
     }
-    Ok(())
+
+    /// Takes down what does not go with this process.
+    fn leave(&self) {
+        if let Some(plain) = &self.room.plain {
+            let _ = family::bury();
+            let _ = wipe::remove(plain.folder());
+        }
+    }
 }

@@ -13,9 +13,11 @@ use crate::protections::Protection;
 use crate::sandbox::wire::Setup;
 
 /// Folders of the host that are shown; links among them stay links.
-const SYSTEM: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32", "nix/store"];
+pub const SYSTEM: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib64", "lib32", "libx32", "nix/store"];
+/// Folders of the new root that are made here, whatever an image has under these names.
+const OURS: [&str; 10] = ["tmp", "box", "proc", "sys", "dev", "etc", "run", "cache", "hidden", "old"];
 /// What toolchains read in /etc, by beginning of name.
-const ETC: [&str; 11] = [
+pub const ETC: [&str; 11] = [
     "alternatives",
     "ld.so.c",
     "ld-musl",
@@ -28,7 +30,7 @@ const ETC: [&str; 11] = [
     "node",
     "debian_version",
 ];
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+pub const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 pub const CHECKPOINT: &str = "/run/checkpoint.so";
 /// Inodes that one tmpfs may hold.
 const INODES: u64 = 65_536;
@@ -74,8 +76,13 @@ pub fn build(setup: &Setup, checkpoint: &[u8]) -> Result<(), String> {
     for dir in ["tmp", "box", "proc", "dev", "etc", "run", "cache", "hidden", "hidden/proc", "old"] {
         make_dir(&format!("/new/{dir}"), 0o755)?;
     }
-    system()?;
-    etc(setup.protections.has(Protection::OwnEtc))?;
+    match &setup.rootfs {
+        Some(root) => image(root)?,
+        None => {
+            system(SYSTEM.iter().map(|name| (*name).to_owned()), "/old")?;
+            etc(setup.protections.has(Protection::OwnEtc))?;
+        }
+    }
     devices(setup.protections.has(Protection::FixedDevices))?;
     for (path, place) in &setup.mounts {
         show(path, place)?;
@@ -109,9 +116,24 @@ fn make_dir(path: &str, mode: u32) -> Result<(), String> {
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).step(|| format!("making {path}"))
 }
 
-fn system() -> Result<(), String> {
-    for name in SYSTEM {
-        let host = format!("/old/{name}");
+/// The folders of an image, all but those that are made here, and its /etc, which holds nothing of the host's.
+fn image(root: &Path) -> Result<(), String> {
+    let host = format!("/old{}", root.display());
+    let entries = fs::read_dir(&host).step(|| format!("reading {}", root.display()))?;
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    system(names.filter(|name| !OURS.contains(&name.as_str())), &host)?;
+    own_names()?;
+    let Ok(entries) = fs::read_dir(format!("{host}/etc")) else { return Ok(()) };
+    for entry in entries.flatten() {
+        show_etc(&format!("{host}/etc"), &entry)?;
+    }
+    Ok(())
+}
+
+/// Folders of `host` by name; links stay links, to places inside.
+fn system(names: impl Iterator<Item = String>, host: &str) -> Result<(), String> {
+    for name in names {
+        let host = format!("{host}/{name}");
         let Ok(kind) = fs::symlink_metadata(&host) else { continue };
         let target = format!("/new/{name}");
         if kind.is_symlink() {
@@ -129,6 +151,19 @@ fn etc(own: bool) -> Result<(), String> {
     if !own {
         return sys::bind("/old/etc", "/new/etc", false, false).step(|| "showing /etc".into());
     }
+    own_names()?;
+    let Ok(entries) = fs::read_dir("/old/etc") else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if ETC.iter().any(|beginning| name.starts_with(beginning)) {
+            show_etc("/old/etc", &entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Names of users and hosts that are nobody's.
+fn own_names() -> Result<(), String> {
     for (name, text) in [
         ("passwd", "root:x:0:0:root:/:/bin/sh\njudge:x:1000:1000:judge:/tmp:/bin/sh\n"),
         ("group", "root:x:0:\njudge:x:1000:\n"),
@@ -137,25 +172,29 @@ fn etc(own: bool) -> Result<(), String> {
     ] {
         fs::write(format!("/new/etc/{name}"), text).step(|| format!("writing /etc/{name}"))?;
     }
-    let Ok(entries) = fs::read_dir("/old/etc") else { return Ok(()) };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !ETC.iter().any(|beginning| name.starts_with(beginning)) {
-            continue;
+    Ok(())
+}
+
+/// Shows one entry of an /etc, unless a file of ours has its name.
+fn show_etc(host: &str, entry: &fs::DirEntry) -> Result<(), String> {
+    let name = entry.file_name().to_string_lossy().into_owned();
+    let (host, target) = (format!("{host}/{name}"), format!("/new/etc/{name}"));
+    let Ok(kind) = entry.file_type() else { return Ok(()) };
+    if fs::symlink_metadata(&target).is_ok() {
+        return Ok(());
+    } else if kind.is_dir() {
+        make_dir(&target, 0o755)?;
+    } else if kind.is_file() {
+        fs::write(&target, "").step(|| format!("making /etc/{name}"))?;
+    } else {
+        if let Ok(to) = fs::read_link(&host) {
+            symlink(to, &target).step(|| format!("linking /etc/{name}"))?;
         }
-        let (host, target) = (format!("/old/etc/{name}"), format!("/new/etc/{name}"));
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() {
-            make_dir(&target, 0o755)?;
-        } else if kind.is_file() {
-            fs::write(&target, "").step(|| format!("making /etc/{name}"))?;
-        } else {
-            continue;
-        }
-        // A folder that this user may not read is left out, as the toolchain could not read it either.
-        if sys::bind(&host, &target, false, false).is_err() && kind.is_dir() {
-            let _ = fs::remove_dir(&target);
-        }
+        return Ok(());
+    }
+    // A folder that this user may not read is left out, as the toolchain could not read it either.
+    if sys::bind(&host, &target, false, false).is_err() && kind.is_dir() {
+        let _ = fs::remove_dir(&target);
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::io;
 use std::os::fd::RawFd;
 
+use super::landlock;
 use super::run::Room;
 use super::sys;
 use super::warden::Order;
@@ -31,6 +32,8 @@ pub struct Program<'a> {
     pub environment: Vec<*const c_char>,
     /// stdin, stdout, stderr, under numbers above those.
     pub streams: [RawFd; 3],
+    /// Rules of Landlock.
+    pub layer: Option<RawFd>,
     /// Step and error number, where it came to no exec.
     pub failed: (i64, i64),
 }
@@ -74,7 +77,7 @@ impl Program<'_> {
         sys::check(pid).map(|pid| pid as i32)
     }
 
-    /// Streams, limits, ids, no capabilities, no new privileges, the filter. Errors stand in errno.
+    /// Streams, limits, ids, no capabilities, no new privileges, Landlock, the filter. Errors stand in errno.
     fn become_program(&self) -> Result<(), ()> {
         let done = |result: i64| if result < 0 { Err(()) } else { Ok(()) };
         let has = |protection| self.room.protections.has(protection);
@@ -110,6 +113,10 @@ impl Program<'_> {
                 sys::drop_capabilities().map_err(drop)?;
             }
             done(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
+            if let Some(rules) = self.layer {
+                let flags = landlock::flags(self.room.landlock);
+                done(libc::syscall(libc::SYS_landlock_restrict_self, rules, flags))?;
+            }
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::counters::{Counters, waited_us};
 use super::fork_server::Servers;
+use super::plain::Plain;
 use super::sys::{self, Step};
 use super::warden::{self, Order, Warden, Word};
-use super::{folder, namespaces};
+use super::{folder, plain_run};
 use crate::protections::{Protection, Protections};
 use crate::sandbox::wire::{Exceeded, Kind, Outcome, Run, RunLimits};
 
@@ -23,6 +24,10 @@ pub struct Room {
     pub protections: Protections,
     /// The host's /proc.
     pub host_proc: OwnedFd,
+    /// Where there are no namespaces.
+    pub plain: Option<Plain>,
+    /// Version of Landlock, 0 where there is none.
+    pub landlock: i32,
     /// Who stands in the namespace between runs, where it may outlive one.
     pub warden: Option<Warden>,
 }
@@ -77,14 +82,16 @@ fn may_dump_core() -> bool {
 }
 
 /// The three streams of a run; ours and the program's ends.
-struct Streams {
-    stdin: OwnedFd,
-    out: [OwnedFd; 2],
-    program: [OwnedFd; 2],
+pub struct Streams {
+    pub stdin: OwnedFd,
+    pub out: [OwnedFd; 2],
+    pub program: [OwnedFd; 2],
 }
 
 impl Streams {
-    fn open(stdin: &[u8], ids: Option<(u32, u32)>) -> io::Result<Self> {
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn open(stdin: &[u8], ids: Option<(u32, u32)>) -> io::Result<Self> {
         let (out, program_out) = sys::pipe()?;
         let (err, program_err) = sys::pipe()?;
         for fd in [&out, &err] {
@@ -103,7 +110,10 @@ impl Streams {
 
 impl Streams {
     /// Puts the program's stdin and stdout in the place of ours; gives copies of them.
-    fn join(
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn join(
         &mut self,
         ends: Option<[OwnedFd; 2]>,
         ids: Option<(u32, u32)>,
@@ -151,33 +161,22 @@ pub fn run_with(
     with: With<'_>,
 ) -> Result<(Finished, u64), String> {
     let protections = room.protections;
-    let run = &Run { limits: protections.limits(run.limits), ..run.clone() };
+    let run = &Run { limits: protections.limits(run.limits), ..room.command(run) };
     let files: u64 = with.files.iter().map(|f| f.1.len() as u64).sum();
     if protections.has(Protection::FreshTmp) {
-        namespaces::fresh_tmp("/tmp", run.limits.file_bytes.saturating_add(files))?;
+        room.fresh_tmp(run.limits.file_bytes.saturating_add(files))?;
     }
-    folder::fill(with.files, room.ids)?;
-    match run.kind {
-        Kind::Test => namespaces::writable("/box", !protections.has(Protection::FixedBox))?,
-        Kind::Compile => open_box(room)?,
-        Kind::Prepare => namespaces::writable("/cache", true)?,
-    }
-    let finished = contained(room, servers, run, stdin, with.ends);
-    if run.kind == Kind::Prepare {
-        namespaces::writable("/cache", false)?;
-    }
+    folder::fill(&room.working_folder(), with.files, room.ids)?;
+    room.open_for(run.kind)?;
+    let finished = match room.plain {
+        Some(_) => plain_run::run(room, run, stdin, with.ends),
+        None => contained(room, servers, run, stdin, with.ends),
+    };
+    room.close_after(run.kind)?;
     if run.kind != Kind::Test {
         room.counters.weigh().step(|| "reading the control group".into())?;
     }
     finished
-}
-
-fn open_box(room: &Room) -> Result<(), String> {
-    namespaces::writable("/box", true)?;
-    if let Some((uid, gid)) = room.ids {
-        std::os::unix::fs::chown("/box", Some(uid), Some(gid)).step(|| "giving /box away".into())?;
-    }
-    Ok(())
 }
 
 fn contained(
@@ -201,18 +200,18 @@ fn contained(
     let started = Instant::now();
     let Streams { stdin, out, program } = streams;
     let ours = [&stdin, &program[0], &program[1]];
+    let layer = room.rules_for(run.kind)?;
     let limits = rlimits(&run.limits, room.ids.is_some(), room.protections);
     match &server {
         None => {
             let in_box = run.arguments.first().is_some_and(|a| a.starts_with("/box/"));
             let order = Order::start(run.kind != Kind::Prepare, run.kind == Kind::Test && in_box, &limits);
-            warden.spawn(order, &run.arguments, &run.environment, ours)?;
+            warden.spawn(order, &run.arguments, &run.environment, ours, layer.as_ref())?;
         }
-        Some(name) => servers.start(name, &warden.space, ours, &limits)?,
+        Some(name) => servers.start(name, &warden.space, ours, layer.as_ref(), &limits)?,
     }
     drop((stdin, program));
-    let mut watch =
-        Watch { room, limits: run.limits, started, out, text: [Vec::new(), Vec::new()], pages: 0, cpu: 0 };
+    let mut watch = Watch::new(room, run.limits, started, out);
     let outcome = watch.wait(&warden, servers, server.as_deref());
     let ended_us = sys::now_us();
     let swept = sweep(&warden, servers, server.as_deref(), &outcome);
@@ -255,7 +254,7 @@ fn sweep(
 }
 
 /// Why the watch ended.
-enum Ended {
+pub enum Ended {
     Main(End),
     Limit(Exceeded),
     /// It could not be started.
@@ -264,7 +263,7 @@ enum Ended {
     Silent,
 }
 
-struct Watch<'a> {
+pub struct Watch<'a> {
     room: &'a mut Room,
     limits: RunLimits,
     started: Instant,
@@ -274,9 +273,31 @@ struct Watch<'a> {
     pages: u64,
     /// Highest CPU seen.
     cpu: u64,
+    /// Whether what runs is found as descendants of this launcher.
+    family: bool,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    pub fn new(room: &'a mut Room, limits: RunLimits, started: Instant, out: [OwnedFd; 2]) -> Self {
+        Self { room, limits, started, out, text: [Vec::new(), Vec::new()], pages: 0, cpu: 0, family: false }
+    }
+
+    /// /proc shows the host: what runs descends from this launcher, which sees the judge's end and ends the run.
+    pub fn follow(&mut self) {
+        self.family = true;
+    }
+
+    /// Reads the counters; gives the memory of this moment.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn look(&mut self) -> Result<u64, String> {
+        let reading = self.room.counters.read(self.family).step(|| "reading counters".into())?;
+        self.cpu = self.cpu.max(reading.cpu_us);
+        self.pages = self.pages.max(reading.memory);
+        Ok(reading.memory)
+    }
+
     /// Waits for the end of the main process, which the fork server tells, where one has started it, or the warden.
     fn wait(
         &mut self,
@@ -300,29 +321,36 @@ impl Watch<'_> {
     }
 
     /// Reads output and watches limits until `signal` can be read (`None`) or a limit is passed.
-    fn wait_on(&mut self, signal: i32) -> Result<Option<Exceeded>, String> {
+    ///
+    /// # Errors
+    /// When something cannot be read, or the judge is gone.
+    pub fn wait_on(&mut self, signal: i32) -> Result<Option<Exceeded>, String> {
         let mut open = [true, true];
         let mut wall_us = self.limits.wall_us;
         loop {
             let elapsed = self.started.elapsed().as_micros() as u64;
             if elapsed >= wall_us {
                 // On a busy machine a program waits for a processor; that is not its idling.
-                let longer =
-                    self.limits.wall_us.saturating_add(waited_us()).min(self.limits.wall_us * PATIENCE);
+                let longer = self
+                    .limits
+                    .wall_us
+                    .saturating_add(waited_us(self.family))
+                    .min(self.limits.wall_us * PATIENCE);
                 if longer <= elapsed {
                     return Ok(Some(Exceeded::Wall));
                 }
                 wall_us = longer;
             }
             let used = if elapsed > 1000 {
-                let reading = self.room.counters.read().step(|| "reading counters".into())?;
-                self.cpu = self.cpu.max(reading.cpu_us);
-                self.pages = self.pages.max(reading.memory);
-                if reading.memory > self.limits.memory_bytes {
+                let memory = self.look()?;
+                if memory > self.limits.memory_bytes {
                     return Ok(Some(Exceeded::Memory));
                 }
                 if self.cpu > self.limits.cpu_us {
                     return Ok(Some(Exceeded::Cpu));
+                }
+                if self.room.plain.as_mut().is_some_and(Plain::overflows) {
+                    return Ok(Some(Exceeded::Output));
                 }
                 // The kernel killed one process of several; the others may wait for it until the wall.
                 if self.room.counters.killed_for_memory() {
@@ -350,11 +378,16 @@ impl Watch<'_> {
                     events: libc::POLLIN,
                     revents: 0,
                 },
+                // The socket to the judge: only its end matters, and only where it does not end this process at once.
+                libc::pollfd { fd: if self.family { 0 } else { -1 }, events: 0, revents: 0 },
             ];
-            // SAFETY: the array has three entries.
-            let n = unsafe { libc::poll(fds.as_mut_ptr(), 3, sleep.div_ceil(1000) as i32) };
+            // SAFETY: the array has four entries.
+            let n = unsafe { libc::poll(fds.as_mut_ptr(), 4, sleep.div_ceil(1000) as i32) };
             if n < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
                 return Err(format!("poll: {}", io::Error::last_os_error()));
+            }
+            if fds[3].revents & libc::POLLHUP != 0 {
+                return Err("the judge is gone".into());
             }
             for i in 0..2 {
                 if fds[i + 1].revents != 0 {
@@ -381,12 +414,16 @@ impl Watch<'_> {
         }
     }
 
-    fn finish(mut self, ended: Result<Ended, String>) -> Result<Finished, String> {
+    /// What the run comes to.
+    ///
+    /// # Errors
+    /// When the sandbox failed.
+    pub fn finish(mut self, ended: Result<Ended, String>) -> Result<Finished, String> {
         let wall_us = self.started.elapsed().as_micros() as u64;
         for i in 0..2 {
             self.read_output(i)?;
         }
-        if let Ok(reading) = self.room.counters.read() {
+        if let Ok(reading) = self.room.counters.read(self.family) {
             self.cpu = self.cpu.max(reading.cpu_us);
         }
         let for_memory = self.room.counters.killed_for_memory();

@@ -262,6 +262,72 @@ const fn instruction(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
+/// What is refused beside that, where no mounts stand in the way (`plain.rs`).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Refusals {
+    /// Truncating a file by its name.
+    pub truncate: bool,
+    /// Changing a file's mode, owner or times by its name; an open file's stay the program's.
+    pub attributes: bool,
+    /// Signals to others than the process for which the filter is made ([`of_process`]).
+    pub signals: bool,
+}
+
+/// Stands in a filter for the number of the process that it will be installed in.
+const PROCESS: u32 = 0xffff_fffe;
+
+/// The filter for the process of this number.
+pub fn of_process(filter: &BpfProgram, pid: u32) -> BpfProgram {
+    let own = |i: &sock_filter| {
+        if i.code == EQUAL && i.k == PROCESS { instruction(EQUAL, pid, i.jt, i.jf) } else { i.clone() }
+    };
+    filter.iter().map(own).collect()
+}
+
+impl Refusals {
+    /// What happens to a call because of them.
+    fn verdict(self, call: i64) -> Option<Vec<sock_filter>> {
+        let argument = |n: u32, half: u32| instruction(LOAD, ARGUMENTS + 8 * n + 4 * half, 0, 0);
+        let by_name = [
+            libc::SYS_fchmodat,
+            libc::SYS_fchownat,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chmod,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chown,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_lchown,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_utime,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_utimes,
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_futimesat,
+        ];
+        let signals =
+            [libc::SYS_kill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo];
+        match call {
+            libc::SYS_truncate if self.truncate => Some(vec![REFUSE]),
+            call if self.attributes && by_name.contains(&call) => Some(vec![REFUSE]),
+            // Without a name it is the descriptor's file.
+            libc::SYS_utimensat if self.attributes => Some(vec![
+                argument(1, 0),
+                instruction(EQUAL, 0, 1, 0),
+                REFUSE,
+                argument(1, 1),
+                instruction(EQUAL, 0, 1, 0),
+                REFUSE,
+                ALLOW,
+            ]),
+            call if self.signals && signals.contains(&call) => {
+                Some(vec![argument(0, 0), instruction(EQUAL, PROCESS, 0, 1), ALLOW, REFUSE])
+            }
+            libc::SYS_tkill | libc::SYS_pidfd_send_signal if self.signals => Some(vec![REFUSE]),
+            _ => None,
+        }
+    }
+}
+
 /// What happens to a call, as instructions that end the filter.
 fn verdict(call: i64) -> Vec<sock_filter> {
     let argument = |n: u32| instruction(LOAD, ARGUMENTS + 8 * n, 0, 0);
@@ -318,12 +384,16 @@ pub fn open() -> BpfProgram {
 
 /// The filter as the kernel takes it. Files in memory only where a control group counts them: no process's size shows one
 /// that is not mapped.
-pub fn filter(memory_files: bool) -> BpfProgram {
+pub fn filter(memory_files: bool, refusals: Refusals) -> BpfProgram {
     let last = ALLOWED.iter().chain(LEGACY).copied().max().unwrap_or(0) + 1;
     // Where the treatment changes, from 0 upwards; the last piece has no end, and is refused.
     let mut pieces: Vec<(u32, Vec<sock_filter>)> = Vec::new();
     for call in 0..=last {
-        let code = if call == libc::SYS_memfd_create && !memory_files { vec![REFUSE] } else { verdict(call) };
+        let code = match refusals.verdict(call) {
+            Some(code) => code,
+            None if call == libc::SYS_memfd_create && !memory_files => vec![REFUSE],
+            None => verdict(call),
+        };
         if pieces.last().is_none_or(|(_, before)| *before != code || code.len() > 1) {
             pieces.push((call as u32, code));
         }
@@ -383,7 +453,7 @@ mod tests {
 
     #[test]
     fn only_what_is_listed_passes() {
-        let program = filter(true);
+        let program = filter(true, Refusals::default());
         let (allow, refuse) = (ALLOW.k, REFUSE.k);
         for number in 0..2000 {
             let call = i64::from(number);
@@ -448,5 +518,27 @@ mod tests {
         // The other numbering of this processor, and 64-bit numbers with the x32 bit.
         assert_eq!(decide(&program, 0x4000_0003, libc::SYS_read as u32, [0; 4]), KILL.k);
         assert_eq!(decide(&program, ARCHITECTURE, 0x4000_0000, [0; 4]), refuse);
+    }
+
+    #[test]
+    fn what_landlock_does_not_know_is_refused_where_it_stands_alone() {
+        let refusals = Refusals { truncate: true, attributes: true, signals: true };
+        let program = of_process(&filter(true, refusals), 77);
+        let of = |call: i64, arguments| decide(&program, ARCHITECTURE, call as u32, arguments) == ALLOW.k;
+        assert!(of(libc::SYS_kill, [77, 9, 0, 0]) && of(libc::SYS_tgkill, [77, 77, 6, 0]));
+        assert!(![78, 1, u32::MAX, 0].into_iter().any(|pid| of(libc::SYS_kill, [pid, 9, 0, 0])));
+        assert!(!of(libc::SYS_pidfd_send_signal, [77, 9, 0, 0]) && !of(libc::SYS_tkill, [77, 9, 0, 0]));
+        assert!(!of(libc::SYS_truncate, [7; 4]) && of(libc::SYS_ftruncate, [7; 4]));
+        assert!(
+            !of(libc::SYS_fchmodat, [7; 4])
+                && !of(libc::SYS_fchownat, [7; 4])
+                && of(libc::SYS_fchmod, [7; 4])
+        );
+        assert!(of(libc::SYS_utimensat, [7, 0, 7, 7]) && !of(libc::SYS_utimensat, [7, 7, 7, 7]));
+        // Without them all of these pass.
+        let program = filter(true, Refusals::default());
+        for call in [libc::SYS_kill, libc::SYS_truncate, libc::SYS_fchmodat, libc::SYS_utimensat] {
+            assert_eq!(decide(&program, ARCHITECTURE, call as u32, [7; 4]), ALLOW.k);
+        }
     }
 }

@@ -228,7 +228,7 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Most descriptors that a message carries.
-const CARRIED: usize = 4;
+const CARRIED: usize = 5;
 
 /// A message's parts, and room for its descriptors' control message, aligned as the kernel wants it.
 fn with_message<T>(parts: &mut [libc::iovec], act: impl FnOnce(&mut libc::msghdr) -> T) -> T {
@@ -252,7 +252,7 @@ pub fn send_with(socket: &OwnedFd, head: &[u8], rest: &[u8], descriptors: &[RawF
     assert!(descriptors.len() <= CARRIED, "the control message has room for {CARRIED}");
     with_message(&mut [part(head), part(rest)], |message| {
         // SAFETY: the message points to buffers that outlive the call; the control buffer is large enough for one header
-        // and the descriptors (CMSG_SPACE(16) is 32 bytes).
+        // and the descriptors (CMSG_SPACE(20) is 40 bytes).
         unsafe {
             if descriptors.is_empty() {
                 message.msg_controllen = 0;

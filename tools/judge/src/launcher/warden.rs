@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
+use super::landlock::Rules;
 use super::program::{self, Program};
 use super::run::{End, Room};
 use super::sys::{self, Step};
@@ -137,7 +138,7 @@ impl Warden {
         self.status.as_raw_fd()
     }
 
-    /// Starts a main process.
+    /// Starts a main process, under the rules of `layer`.
     ///
     /// # Errors
     /// When the warden is gone, or the command is too long.
@@ -147,6 +148,7 @@ impl Warden {
         arguments: &[String],
         environment: &[String],
         streams: [&OwnedFd; 3],
+        layer: Option<&Rules>,
     ) -> Result<(), String> {
         order.arguments = arguments.len() as u32;
         order.environment = environment.len() as u32;
@@ -157,7 +159,9 @@ impl Warden {
         if text.len() > COMMAND {
             return Err(format!("a command of {} bytes is too long", text.len()));
         }
-        sys::send_with(&self.socket, sys::bytes_of(&order), &text, &streams.map(AsRawFd::as_raw_fd))
+        let fds: Vec<RawFd> =
+            streams.into_iter().chain(layer.map(Rules::fd)).map(AsRawFd::as_raw_fd).collect();
+        sys::send_with(&self.socket, sys::bytes_of(&order), &text, &fds)
             .step(|| "the namespace's first process is gone".into())
     }
 
@@ -386,13 +390,15 @@ impl Post<'_> {
         true
     }
 
-    fn obey(&mut self, message: &[u8], streams: Vec<OwnedFd>) {
+    fn obey(&mut self, message: &[u8], mut streams: Vec<OwnedFd>) {
         // SAFETY: the message is that long, and every bit pattern is an order.
         let order: Order = unsafe { message.as_ptr().cast::<Order>().read_unaligned() };
         if order.start == 0 {
             self.sweep(true);
             return;
         }
+        // Rules of Landlock follow the streams; they are closed when this is done.
+        let rules = (streams.len() > 3).then(|| streams.pop()).flatten();
         let Ok(streams) = <[OwnedFd; 3]>::try_from(streams) else { end() };
         let words: Vec<*const c_char> =
             message[size_of::<Order>()..].split_inclusive(|b| *b == 0).map(|w| w.as_ptr().cast()).collect();
@@ -406,6 +412,7 @@ impl Post<'_> {
             arguments: list(0, order.arguments),
             environment: list(order.arguments as usize, order.environment),
             streams: streams.map(IntoRawFd::into_raw_fd),
+            layer: rules.as_ref().map(AsRawFd::as_raw_fd),
             failed: (0, 0),
         };
         self.orphans = NOTHING;

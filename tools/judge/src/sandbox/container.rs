@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::cgroup::Group;
-use super::wire::{self, Reply, Request, Run, Server, Setup};
+use super::cgroup::{Group, PREFIX};
+use super::wire::{self, Reply, Request, Run, Server, Setup, Walls};
 use super::{Detailed, Extras, Fault, Finished, Sandbox, descriptors};
-use crate::{launcher, protections};
+use crate::owner::Owner;
+use crate::{launcher, protections, wipe};
 
 /// Compiled by build.rs.
 const CHECKPOINT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/checkpoint.so"));
@@ -19,6 +21,8 @@ const CHECKPOINT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/checkpoint.s
 const FIRST_UID: u32 = 61_500;
 /// How long a launcher may take beside what it runs: an interpreter's start among it.
 const GRACE: Duration = Duration::from_secs(90);
+/// How long a launcher without namespaces may take to bury its programs.
+const FAREWELL: Duration = Duration::from_secs(25);
 /// The id inside.
 const INSIDE: u32 = 1000;
 
@@ -27,7 +31,18 @@ const INSIDE: u32 = 1000;
 pub struct Host {
     /// Folders of the host and where they are shown, read-only.
     pub mounts: Vec<(PathBuf, PathBuf)>,
+    /// Root folder of an image instead of the host's own folders.
+    pub rootfs: Option<PathBuf>,
     pub cache: Option<PathBuf>,
+}
+
+/// How a launcher holds its programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// In namespaces.
+    Contained,
+    /// Without them: Landlock, the filter, limits.
+    Plain,
 }
 
 pub struct Container {
@@ -35,12 +50,25 @@ pub struct Container {
     socket: UnixStream,
     /// Dropped after the launcher is gone.
     group: Option<Group>,
+    /// The launcher's own, where it has no mounts.
+    folder: Option<PathBuf>,
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
+        if self.folder.is_some() {
+            // It takes its programs with it, and its folder.
+            let _ = self.socket.shutdown(std::net::Shutdown::Both);
+            let end = Instant::now() + FAREWELL;
+            while matches!(self.launcher.try_wait(), Ok(None)) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         let _ = self.launcher.kill();
         let _ = self.launcher.wait();
+        if let Some(folder) = &self.folder {
+            let _ = wipe::remove(folder);
+        }
         drop(self.group.take());
     }
 }
@@ -55,33 +83,52 @@ impl Container {
     /// # Errors
     /// When this machine does not let us build them, with what to change.
     pub fn start(host: &Host, index: usize) -> Result<Self, Fault> {
+        Self::start_as(Form::Contained, host, index)
+    }
+
+    /// As [`Container::start`], for a launcher of any form.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_as(form: Form, host: &Host, index: usize) -> Result<Self, Fault> {
         let (ours, theirs) = UnixStream::pair().map_err(fault("socketpair"))?;
         let launcher = Command::new("/proc/self/exe")
             .arg0(launcher::NAME)
+            .arg(Owner::this().to_string())
+            .args((form == Form::Plain).then_some(launcher::PLAIN))
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()
             .map_err(fault("starting a launcher"))?;
-        let mut container = Self { launcher, socket: ours, group: None };
+        let mut container = Self { launcher, socket: ours, group: None, folder: None };
         let pid = container.launcher.id();
         match container.receive()?.0 {
             Reply::Namespace => {}
             other => return Err(Fault(format!("unexpected answer {other:?}"))),
         }
-        let ids = map_ids(pid, index)?;
-        let group = Group::create(index).filter(|group| group.adopt(pid).is_ok());
+        let (ids, walls) = match form {
+            Form::Contained => (map_ids(pid, index)?, Walls::Namespaces),
+            Form::Plain => {
+                let folder = own_folder(index)?;
+                container.folder = Some(folder.clone());
+                (own_ids(index), Walls::Landlock { folder })
+            }
+        };
+        let group = Group::create(index, pid).ok();
         if group.is_some() {
             // When memory runs out the kernel must not choose the launcher; programs raise their own again.
             let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "-1000");
         }
         let setup = Setup {
             mounts: host.mounts.clone(),
+            rootfs: host.rootfs.clone(),
             cache: host.cache.clone(),
             ids,
             cgroup: group.as_ref().map(|g| g.files().clone()),
             protections: protections::chosen(),
+            walls,
         };
         container.group = group;
         wire::send(&mut container.socket, &setup, &[CHECKPOINT]).map_err(fault("talking to the launcher"))?;
@@ -109,6 +156,39 @@ impl Container {
         wire::send(&mut self.socket, request, blobs).map_err(fault("talking to the launcher"))?;
         self.receive()
     }
+}
+
+/// A new folder for a launcher that has no mounts, where temporary files go.
+fn own_folder(index: usize) -> Result<PathBuf, Fault> {
+    let path = std::env::temp_dir().join(format!("{PREFIX}{}-{index}", Owner::this()));
+    // Programs under another user pass through; what is in it has modes of its own.
+    let made = fs::DirBuilder::new().mode(0o711).create(&path);
+    made.map_err(|e| Fault(format!("making {}: {e}", path.display())))?;
+    Ok(path)
+}
+
+/// First of the user ids of programs without namespaces, when the judge is root: one for each worker of each judge, since
+/// the kernel lets processes of one user reach each other. Far from all that systems hand out.
+const FIRST_PLAIN_UID: u32 = 1 << 30;
+
+/// Ids that belong to nobody; where this user namespace has no such numbers, lower ones.
+fn own_ids(index: usize) -> Option<(u32, u32)> {
+    // SAFETY: only reads.
+    if unsafe { libc::geteuid() } != 0 {
+        return None;
+    }
+    let worker = (std::process::id() & 0x3_ffff) << 12 | (index as u32 & 0xfff);
+    let wanted = FIRST_PLAIN_UID + worker;
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let has = |id: u32| {
+        map.lines().any(|line| {
+            let mut numbers = line.split_ascii_whitespace().filter_map(|n| n.parse::<u64>().ok());
+            let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
+            first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&u64::from(id)))
+        })
+    };
+    let id = if has(wanted) { wanted } else { FIRST_UID + worker % 4000 };
+    has(id).then_some((id, id))
 }
 
 /// Root maps two ids, so that programs run as nobody that the host knows; an ordinary user can only map themselves.

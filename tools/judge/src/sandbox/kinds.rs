@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use cognate_languages::{Language, Languages};
 
-use super::container::{Container, Host};
+use super::container::{Container, Form, Host};
 use super::wasm::{self, Wasm, WasmBox};
 use super::{Fault, Sandbox};
+use crate::clean;
+use crate::image::System;
 use crate::toolchain::Toolchains;
 
 /// What the command line asks for.
@@ -20,6 +22,9 @@ pub enum Choice {
     Container,
     /// WebAssembly
     Wasm,
+    /// Landlock, seccomp and limits without namespaces, for machines that deny them: less is promised (SECURITY.md), so it
+    /// is never chosen by itself
+    Process,
 }
 
 /// A sandbox that stands for a worker.
@@ -27,6 +32,7 @@ pub enum Choice {
 pub enum Kind {
     Container,
     Wasm,
+    Process,
 }
 
 /// What all workers know about sandboxes.
@@ -37,6 +43,8 @@ pub struct Kinds {
     /// The container that showed that there can be one; the first worker takes it.
     first: Mutex<Option<Container>>,
     wasm: Option<Arc<Wasm>>,
+    /// What programs run in where it is not WebAssembly.
+    native: Kind,
 }
 
 /// Finds out what `choice` means on this machine, for this many workers: the toolchains as programs will be compiled
@@ -49,11 +57,34 @@ pub fn open(
     languages: Languages,
     fork_servers: bool,
     workers: usize,
+    system: System,
 ) -> Result<(Toolchains, Kinds), Fault> {
-    let tools = Toolchains::new(languages.clone(), fork_servers);
-    let mut kinds = Kinds { host: tools.host(), no_container: None, first: Mutex::default(), wasm: None };
+    clean::sweep_all(false);
+    let in_image = system.0.is_some();
+    if in_image && !matches!(choice, Choice::Auto | Choice::Container) {
+        return Err(Fault("--rootfs is for the container only".into()));
+    }
+    let tools = Toolchains::of(languages.clone(), fork_servers, system);
+    let mut kinds = Kinds {
+        host: tools.host(),
+        no_container: None,
+        first: Mutex::default(),
+        wasm: None,
+        native: Kind::Container,
+    };
+    if choice == Choice::Process {
+        // Nothing forks an interpreter into a namespace here.
+        let tools = Toolchains::new(languages, false).without_mounts();
+        (kinds.host, kinds.native) = (tools.host(), Kind::Process);
+        let first = Container::start_as(Form::Plain, &kinds.host, 0)?;
+        kinds.first = Mutex::new(Some(first));
+        return Ok((tools, kinds));
+    }
     if choice == Choice::Auto {
         kinds.look_for_container();
+    }
+    if let (true, Some(reason)) = (in_image, &kinds.no_container) {
+        return Err(Fault(format!("--rootfs needs a container: {reason}")));
     }
     if choice == Choice::Container || kinds.no_container.is_none() && choice == Choice::Auto {
         return Ok((tools, kinds));
@@ -82,12 +113,25 @@ impl Kinds {
     /// Why there is none, with the cure.
     pub fn of(&self, language: &Language) -> Result<Kind, String> {
         match (&self.wasm, &self.no_container) {
-            (None, _) => Ok(Kind::Container),
+            (None, _) => Ok(self.native),
             (Some(_), Some(reason)) if language.compile.is_some() => {
                 Err(format!("its compiler needs a container, and there is none: {reason}"))
             }
             (Some(_), _) => Ok(Kind::Wasm),
         }
+    }
+
+    /// What is weaker than in the sandbox that would be chosen, where the user has asked for another.
+    pub fn warning(&self) -> Option<String> {
+        // SAFETY: only reads.
+        let root = unsafe { libc::geteuid() } == 0;
+        (self.native == Kind::Process).then(|| {
+            format!(
+                "warning: --sandbox process has no namespaces: programs see that files and processes of this machine exist, \
+                 {}and what they start is found and killed one by one; SECURITY.md says what it does not promise",
+                if root { "" } else { "run under your own user, " }
+            )
+        })
     }
 
     /// Stack that a worker's thread needs, in bytes.
@@ -105,10 +149,11 @@ impl Kinds {
                 Ok(Box::new(WasmBox::new(shared.clone(), self.host.clone(), index)))
             }
             (Kind::Wasm, None) => Err(Fault("the WebAssembly sandbox was not started".into())),
-            (Kind::Container, _) => {
+            (Kind::Container | Kind::Process, _) => {
                 let first =
                     self.first.lock().expect("no thread panics while it holds this").take_if(|_| index == 0);
-                Ok(Box::new(first.map_or_else(|| Container::start(&self.host, index), Ok)?))
+                let form = if kind == Kind::Process { Form::Plain } else { Form::Contained };
+                Ok(Box::new(first.map_or_else(|| Container::start_as(form, &self.host, index), Ok)?))
             }
         }
     }

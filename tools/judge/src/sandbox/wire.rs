@@ -16,12 +16,24 @@ const MAX_BLOB: u64 = 1 << 31;
 pub struct Setup {
     /// Folders of the host that are shown read-only beside the system's own, and where.
     pub mounts: Vec<(PathBuf, PathBuf)>,
+    /// Root folder of an image, shown instead of the host's own folders.
+    pub rootfs: Option<PathBuf>,
     /// Folder of the host that is shown as /cache.
     pub cache: Option<PathBuf>,
     /// Ids that programs run under inside; `None` where only one id could be mapped.
     pub ids: Option<(u32, u32)>,
     pub cgroup: Option<CgroupFiles>,
     pub protections: Protections,
+    pub walls: Walls,
+}
+
+/// What stands between a program and the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Walls {
+    /// Namespaces and mounts.
+    Namespaces,
+    /// Landlock alone, with a folder of the worker's own, which exists.
+    Landlock { folder: PathBuf },
 }
 
 /// Counters of the worker's control group.

@@ -23,6 +23,7 @@ use cognate_languages::{Language, Languages};
 use serde::de::DeserializeOwned;
 
 use crate::cli::Serve;
+use crate::image::System;
 use crate::judge::Policy;
 use crate::problems::Problems;
 use crate::sandbox::kinds;
@@ -54,8 +55,12 @@ pub fn run(common: &Common, flags: &Serve) -> anyhow::Result<()> {
         paths => Some(Problems::open(paths, &languages)?),
     };
     let threads = common.threads();
-    let (tools, kinds) = kinds::open(flags.sandbox.kind, languages, !flags.no_fork_server, threads)
+    let system = System::open(flags.sandbox.rootfs.as_deref())?;
+    let (tools, kinds) = kinds::open(flags.sandbox.kind, languages, !flags.no_fork_server, threads, system)
         .map_err(|fault| anyhow::anyhow!("no sandbox: {fault}"))?;
+    if let Some(warning) = kinds.warning() {
+        common.note(warning);
+    }
     let policy = Policy { defaults: flags.limits.limits(), ..Policy::default() };
     let shared = Shared::new(kinds, tools, policy, common.quiet);
     let server = Server {
@@ -108,6 +113,7 @@ fn listen_unix(path: &Path) -> anyhow::Result<UnixListener> {
     // SAFETY: as above.
     unsafe { libc::umask(mask) };
     let listener = listener?;
+    crate::clean::note_socket(path);
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).with_context(place)?;
     Ok(listener)
 }

@@ -34,6 +34,7 @@ impl Wanted {
 pub struct Row {
     pub verdict: Wanted,
     pub user: Option<Wanted>,
+    pub process: Option<Wanted>,
     #[serde(default)]
     pub stopped_by: Vec<String>,
     pub then: Option<String>,
@@ -80,7 +81,10 @@ pub fn suite() -> Vec<Hostile> {
     assert_eq!(names, table.keys().cloned().collect::<Vec<_>>(), "folder and suite.toml differ");
     let programs = table.into_iter().map(|(name, row)| {
         let known = |w: &Wanted| VERDICTS.iter().any(|v| w.holds(v));
-        assert!(known(&row.verdict) && row.user.as_ref().is_none_or(known), "{name}: unknown verdict");
+        assert!(
+            known(&row.verdict) && row.user.iter().chain(&row.process).all(known),
+            "{name}: unknown verdict"
+        );
         assert_eq!(row.stopped_by.is_empty(), row.then.is_none(), "{name}: stopped_by goes with then");
         assert_ne!(row.stopped_by.is_empty(), row.by_design.is_none(), "{name}: stopped_by or by_design");
         let source = std::fs::read_to_string(folder().join(&name)).unwrap();

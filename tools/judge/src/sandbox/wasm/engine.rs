@@ -124,7 +124,7 @@ fn keep(place: &PathBuf, machine: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let folder = place.parent().unwrap_or(Path::new("/"));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let part = place.with_extension(format!("{}.part", std::process::id()));
+    let part = place.with_extension(format!("{}.part", crate::owner::Owner::this()));
     fs::write(&part, machine)
         .and_then(|()| fs::rename(&part, place))
         .inspect_err(|_| drop(fs::remove_file(&part)))
