@@ -82,12 +82,12 @@ impl Plain {
 
     /// Calls beside those of the container's filter that are refused here, as Landlock knows nothing of them.
     ///
-    /// An ordinary user's programs own what the user owns: permissions, owners and times are not theirs to change by name.
-    /// Where the kernel keeps no signals in, programs signal themselves only.
+    /// An ordinary user's programs own what the user owns, and devices are everybody's: modes, owners and times are no
+    /// program's to change by name. Where the kernel keeps no signals in, programs signal themselves only.
     pub fn refusals(&self, own_user: bool) -> seccomp::Refusals {
         seccomp::Refusals {
             truncate: self.version < landlock::TRUNCATES,
-            attributes: !own_user,
+            attributes: true,
             signals: !own_user && self.version < landlock::SCOPED,
         }
     }

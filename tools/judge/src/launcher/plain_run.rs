@@ -142,7 +142,17 @@ fn become_program(room: &Room, run: &Run, streams: &Streams, rules: &Rules, othe
     }
     rules.allow("/proc/self", landlock::READ)?;
     rules.obey()?;
-    let filter = seccomp::of_process(&room.filter, std::process::id());
+    let own;
+    let filter = match &room.plain {
+        // Linkers make what they write executable by its name.
+        Some(plain) if run.kind != Kind::Test && has(Protection::Filter) => {
+            let refusals = seccomp::Refusals { attributes: false, ..plain.refusals(room.ids.is_some()) };
+            own = seccomp::filter(!room.counters.watches_memory(), refusals);
+            &own
+        }
+        _ => &room.filter,
+    };
+    let filter = seccomp::of_process(filter, std::process::id());
     seccompiler::apply_filter(&filter).map_err(io::Error::other)
 }
 
