@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use cognate_cli::Common;
 use serde_json::json;
@@ -21,6 +21,8 @@ use crate::wipe;
 
 /// Files of judges elsewhere that share a folder with us are left alone for this long.
 const OLD: Duration = Duration::from_secs(24 * 3600);
+/// How long launchers without namespaces may take to bury what a dead judge ran.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Folder in the cache with a file for each socket that a judge listens on; it holds the socket's path.
 const SOCKETS: &str = "sockets";
 
@@ -42,13 +44,17 @@ impl Leftovers {
 /// Looks for leftovers; removes them unless `dry`.
 pub fn sweep_all(dry: bool) -> Leftovers {
     let mut found = Leftovers::default();
-    // Processes first: what lives could make more.
-    for (pid, owner) in launchers() {
-        if owner.state() == State::Dead {
+    // Processes first: what lives could make more. A launcher without namespaces sees its judge's end and takes its
+    // programs and its folder with it; killed, it would leave them.
+    if !dry {
+        await_farewells();
+    }
+    for launcher in launchers().into_iter().filter(|launcher| !launcher.plain) {
+        if launcher.owner.state() == State::Dead {
             // A second look through a descriptor: the number may be another process's by now.
-            let process = sweep::open(pid).filter(|_| owner_of(pid) == Some(owner));
+            let process = sweep::open(launcher.pid).filter(|_| Launcher::of(launcher.pid) == Some(launcher));
             let Some(process) = process else { continue };
-            found.processes.push((pid, dry || sweep::kill(&process)));
+            found.processes.push((launcher.pid, dry || sweep::kill(&process)));
         }
     }
     for dir in sweep::dead(Path::new(cgroup::ROOT)) {
@@ -113,18 +119,40 @@ pub fn run(common: &Common, dry: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Launchers and what they forked without another name, with the judge that each serves.
-fn launchers() -> Vec<(u32, Owner)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, owner_of(pid)?))).collect()
+/// A launcher, or what it forked without another name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Launcher {
+    pid: u32,
+    owner: Owner,
+    plain: bool,
 }
 
-fn owner_of(pid: u32) -> Option<Owner> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let mut words = line.split(|byte| *byte == 0);
-    let name = words.next().filter(|word| *word == launcher::NAME.as_bytes());
-    Owner::parse(std::str::from_utf8(name.and(words.next())?).ok()?).map(|(owner, _)| owner)
+impl Launcher {
+    fn of(pid: u32) -> Option<Self> {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut words = line.split(|byte| *byte == 0);
+        words.next().filter(|word| *word == launcher::NAME.as_bytes())?;
+        let (owner, _) = Owner::parse(std::str::from_utf8(words.next()?).ok()?)?;
+        Some(Self { pid, owner, plain: words.next() == Some(launcher::PLAIN.as_bytes()) })
+    }
+}
+
+fn launchers() -> Vec<Launcher> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(Launcher::of).collect()
+}
+
+/// Launchers without namespaces whose judge is dead.
+fn is_parting(launcher: &Launcher) -> bool {
+    launcher.plain && launcher.owner.state() == State::Dead
+}
+
+fn await_farewells() {
+    let end = Instant::now() + FAREWELL;
+    while launchers().iter().any(is_parting) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Unfinished files and folders of the cache: `NAME.OWNER.part`.
@@ -150,13 +178,15 @@ fn parts(cache: &Path) -> Vec<PathBuf> {
 
 /// Folders of sandboxes that have no mounts of their own: `cog-judge-OWNER-WORKER` where temporary files go.
 fn scratch() -> Vec<PathBuf> {
+    // Where programs still run nothing may be removed by its path: they could put a link there meanwhile.
+    let busy: Vec<Owner> = launchers().iter().filter(|launcher| launcher.plain).map(|l| l.owner).collect();
     let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     let found = entries.filter(|entry| {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|n| n.strip_prefix(cgroup::PREFIX)).and_then(Owner::parse);
         // Anybody can make folders there: only our own are ours to open.
         let own = || entry.metadata().is_ok_and(|data| data.is_dir() && data.uid() == user());
-        owner.is_some_and(|(owner, _)| own() && is_left(owner, &entry.path()))
+        owner.is_some_and(|(owner, _)| own() && !busy.contains(&owner) && is_left(owner, &entry.path()))
     });
     found.map(|entry| entry.path()).collect()
 }

@@ -252,8 +252,10 @@ impl Launcher {
     /// Takes down what does not go with this process.
     fn leave(&self) {
         if let Some(plain) = &self.room.plain {
-            let _ = family::bury();
-            let _ = wipe::remove(plain.folder());
+            // Not while anything runs that could put links there.
+            if family::bury().is_ok() {
+                let _ = wipe::remove(plain.folder());
+            }
         }
     }
 }

@@ -64,9 +64,11 @@ impl Drop for Container {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+        // One that had to be killed may leave programs, which could put links into the folder: it stays for `clean`.
+        let has_left = matches!(self.launcher.try_wait(), Ok(Some(_)));
         let _ = self.launcher.kill();
         let _ = self.launcher.wait();
-        if let Some(folder) = &self.folder {
+        if let Some(folder) = self.folder.as_ref().filter(|_| has_left) {
             let _ = wipe::remove(folder);
         }
         drop(self.group.take());
