@@ -30,6 +30,9 @@ struct uint3 {
     unsigned x, y, z;
 };
 using dim3 = uint3;
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 
