@@ -15,7 +15,8 @@
 // keys in rows and so stands as the left operand of dV and dK.
 //
 // Bound: 4 D FLOPs a visible (query, key) pair and query head forward, 14 D backward (S and dP
-// computed twice).
+// computed twice); bytes, read and written at least once a token: 4 (H + G) D + 4 H forward,
+// 8 (H + G) D + 8 H backward.
 #include "cuda/tile.cuh"
 
 constexpr u32 TILE = 64;

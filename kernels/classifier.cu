@@ -6,7 +6,7 @@
 // rows [R, 3] fp32: logp, entropy (nats), lse; dlogp [R] fp32. A block owns a row. Forward is one
 // pass: each thread keeps a running maximum and rescales its sums when it grows.
 //
-// Bound: V values a row forward, 2V backward.
+// Bound: V values a row forward (2V bytes in bf16), 2V backward; one exponential a value.
 #include "cuda/device.cuh"
 
 // Sums of e^(z - top) and z' e^z', z' = z - top. A top of -infinity stands for no value.

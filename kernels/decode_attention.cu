@@ -15,7 +15,8 @@
 // number, place of the first sequence in `members`, sequences. partial [parts, H, D + 2] fp32: output
 // not yet divided, largest score, sum; parts_first [B + 1]: a sequence's first part.
 //
-// Bound: 4 G D bytes a position of context, once for all that share it.
+// Bound: 4 G D bytes a position of context, once for all that share it; 4 D FLOPs a position and query
+// head, on tensor cores.
 #include "cuda/tile.cuh"
 
 constexpr u32 PAGE = 16;
@@ -93,6 +94,8 @@ __device__ __forceinline__ void decode_attention(float* partial, const bf16* qkv
         }
     }
     __syncthreads();
+    // Read again: in registers all along they would push others out.
+    item = items[blockIdx.x];
     for (u32 i = threadIdx.x; i < item.count * ratio * D; i += 128) {
         u32 r = i / D, c = i % D;
         float top = tops[r];

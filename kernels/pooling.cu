@@ -26,7 +26,8 @@ __device__ __forceinline__ void pooling(float* y, const T* x, const u32* starts,
         for (u32 k = 0; k < N; ++k) sum[k] += to_float(part.v[k]);
     }
     float scale = 1.0f / float(end > first ? end - first : 1);
-    for (u32 k = 0; k < N; ++k) y[u64(blockIdx.x) * cols + c + k] = sum[k] * scale;
+    for (u32 k = 0; k < N; ++k) sum[k] *= scale;
+    store_floats(y + u64(blockIdx.x) * cols + c, sum);
 }
 
 #define INSTANCES(T, suffix)                                                                                 \

@@ -86,7 +86,7 @@ __device__ __forceinline__ void rmsnorm_backward(T* dx, float* partial, const T*
     for (u32 i = 0; i < PACKS; ++i) {
         u32 c = (i * blockDim.x + threadIdx.x) * N;
         if (c >= cols) continue;
-        for (u32 k = 0; k < N; ++k) partial[u64(blockIdx.x) * cols + c + k] = dw[i][k];
+        store_floats(partial + u64(blockIdx.x) * cols + c, dw[i]);
     }
 }
 

@@ -4,7 +4,7 @@
 // qkv [T, row]: the first `heads` heads of D channels (queries and keys) of each row are rotated by
 // the angle of position positions[t]; cos, sin [P, D/2] fp32. D/2 is a multiple of 16 bytes.
 //
-// Bound: 2 (H + G) D values a token; the tables stay in cache.
+// Bound: 2 (H + G) D values a token (4 (H + G) D bytes in bf16), 3 FLOPs a value; the tables stay in cache.
 #include "cuda/device.cuh"
 
 template <class T>

@@ -11,7 +11,8 @@
 // token takes the running sum beyond a goal", answered by a radix search over four bytes of the
 // logit. Without top-k and top-p the draw runs in the order of ids, as on the CPU.
 //
-// Bound: V values a row; 3 passes plain, up to 17 with top-k and top-p, from cache after the first.
+// Bound: V values a row (2V bytes in bf16); 4 passes plain, up to 17 with top-k and top-p, from cache
+// after the first; one exponential a value and pass.
 #include "cuda/philox.cuh"
 
 // The layout of the host's `Choice` and `Drawn`.
@@ -52,15 +53,25 @@ template <class T> struct Row {
 };
 
 // The first id at which the running sum of measure(logit), in the order of ids, exceeds `goal`.
-// Each warp sums a stretch of ids; the one where the goal lies walks its stretch once more.
+// Each warp sums a stretch of ids; the one where the goal lies walks its stretch once more, a pack a
+// lane and step.
 template <class T, class F>
 __device__ __forceinline__ u32 find(const Row<T>& row, u64* scratch, u64 goal, F measure) {
+    constexpr u32 N = Pack<T>::N, STEP = WARP * N;
     u32 warps = blockDim.x / WARP, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    u32 stretch = ((row.vocabulary + warps - 1) / warps + WARP - 1) / WARP * WARP;
-    u32 first = warp * stretch, end = first + stretch;
+    u32 stretch = ((row.vocabulary + warps - 1) / warps + STEP - 1) / STEP * STEP;
+    u32 first = warp * stretch + lane * N, end = min((warp + 1) * stretch, row.vocabulary);
+    // f(id, measure) for the ids of the pack at c; only those below `end` count.
+    auto pack_at = [&](u32 c, auto f) {
+        if (c >= end) return;
+        Pack<T> pack = load(row.logits + c);
+#pragma unroll
+        for (u32 k = 0; k < N; ++k)
+            if (c + k < end) f(c + k, measure(to_float(pack.v[k])));
+    };
     u64 sum = 0;
-    for (u32 i = first + lane; i < end; i += WARP)
-        if (i < row.vocabulary) sum += measure(row.logit(i));
+#pragma unroll 2
+    for (u32 c = first; c < end; c += STEP) pack_at(c, [&](u32, u64 m) { sum += m; });
     sum = warp_reduce<Sum>(sum);
     if (lane == 0) scratch[warp] = sum;
     __syncthreads();
@@ -68,15 +79,26 @@ __device__ __forceinline__ u32 find(const Row<T>& row, u64* scratch, u64 goal, F
     for (u32 w = 0; w < warp; ++w) before += scratch[w];
     __syncthreads();
     if (before <= goal && goal < before + sum) {
-        for (u32 i = first + lane;; i += WARP) {
-            u64 mine = i < row.vocabulary ? measure(row.logit(i)) : 0, running = mine;
+        for (u32 c = first;; c += STEP) {
+            u64 mine = 0;
+            pack_at(c, [&](u32, u64 m) { mine += m; });
+            u64 running = mine;
             for (u32 offset = 1; offset < WARP; offset *= 2) {
                 u64 lower = __shfl_up_sync(FULL, running, offset);
                 if (lane >= offset) running += lower;
             }
             u32 beyond = __ballot_sync(FULL, before + running > goal);
             if (beyond) {
-                if (lane == u32(__ffs(i32(beyond)) - 1)) scratch[0] = i;
+                if (lane == u32(__ffs(i32(beyond)) - 1)) {
+                    // The last id before which the sum is not beyond the goal.
+                    u64 sum_before = before + running - mine;
+                    u32 found = c;
+                    pack_at(c, [&](u32 id, u64 m) {
+                        if (sum_before <= goal) found = id;
+                        sum_before += m;
+                    });
+                    scratch[0] = found;
+                }
                 break;
             }
             before += __shfl_sync(FULL, running, WARP - 1);

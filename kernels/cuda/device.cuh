@@ -44,11 +44,25 @@ template <class T> __device__ __forceinline__ T from_float(float x);
 template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }
 template <> __device__ __forceinline__ bf16 from_float<bf16>(float x) { return to_bf16(x); }
 
+// The same as the machine moves it.
+template <class T> union PackWords {
+    Pack<T> pack;
+    uint4 words;
+};
+
 template <class T> __device__ __forceinline__ Pack<T> load(const T* from) {
-    return *reinterpret_cast<const Pack<T>*>(from);
+    PackWords<T> both;
+    both.words = *reinterpret_cast<const uint4*>(from);
+    return both.pack;
 }
+// To global memory.
 template <class T> __device__ __forceinline__ void store(T* to, const Pack<T>& pack) {
-    *reinterpret_cast<Pack<T>*>(to) = pack;
+    PackWords<T> both;
+    both.pack = pack;
+    store_words(to, both.words);
+}
+template <u32 N> __device__ __forceinline__ void store_floats(float* to, const float (&x)[N]) {
+    for (u32 i = 0; i < N; i += 4) store(to + i, Pack<float>{{x[i], x[i + 1], x[i + 2], x[i + 3]}});
 }
 
 // The index of this thread in a one-dimensional grid.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
 use super::compile::{architecture, cache_folder, cubin};
-use super::launch::{Arguments, CudaError, Engine, Shape};
+use super::launch::{Arguments, CudaError, Element, Engine, Matrix, Shape, TensorMap};
 
 /// Bytes of dynamic shared memory that a kernel may have without asking.
 const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
@@ -251,6 +251,35 @@ impl Engine for Gpu {
             )
         }
         .map_err(|e| failed(&format!("launching {name}"), e))
+    }
+
+    fn tensor_map(&self, matrix: Matrix) -> Result<TensorMap, CudaError> {
+        assert!(matrix.element == Element::Bf16 && matrix.cols.is_multiple_of(8), "rows of whole 16 bytes");
+        let mut map = sys::CUtensorMap { opaque: [0; 16] };
+        // Innermost first: values a row, rows; bytes from row to row; the box, without gaps.
+        let sizes = [matrix.cols as u64, matrix.rows as u64];
+        let (strides, boxes, steps) = ([matrix.cols as u64 * 2], [64, 64], [1, 1]);
+        // SAFETY: the arrays hold as many values as a map of rank 2 wants; the driver checks them, and
+        // reads nothing of the matrix.
+        unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &raw mut map,
+                sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                2,
+                matrix.address() as *mut std::ffi::c_void,
+                sizes.as_ptr(),
+                strides.as_ptr(),
+                boxes.as_ptr(),
+                steps.as_ptr(),
+                sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B,
+                sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        }
+        .result()
+        .map_err(|e| failed(&format!("a map of [{}, {}] values", matrix.rows, matrix.cols), e))?;
+        Ok(TensorMap(map.opaque))
     }
 }
 

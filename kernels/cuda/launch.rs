@@ -3,7 +3,7 @@
 
 use std::ffi::c_void;
 
-use bytemuck::NoUninit;
+use bytemuck::{NoUninit, Zeroable};
 
 /// What went wrong on the device, or on the way to it.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +113,12 @@ impl Matrix {
     }
 }
 
+/// A matrix of 16-bit values as Hopper's copy engine reads it, in boxes of 64 × 64 with the 128-byte
+/// swizzle, zeros beyond its end: made by the engine that it is launched on, which alone can read it.
+#[derive(Clone, Copy, Debug, Zeroable, NoUninit)]
+#[repr(C, align(64))]
+pub struct TensorMap(pub [u64; 16]);
+
 /// Blocks, threads a block, bytes of dynamic shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -122,19 +128,20 @@ pub struct Shape {
 }
 
 /// A kernel's arguments by value, each in a slot of its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Arguments {
-    slots: Vec<[u64; 6]>,
+    slots: Vec<TensorMap>,
 }
 
 impl Arguments {
-    /// Adds a value: an integer, a float, or a `repr(C)` struct of at most 48 bytes.
+    /// Adds a value: an integer, a float, or a `repr(C)` struct of at most 128 bytes.
     #[must_use]
     pub fn value<T: NoUninit>(mut self, value: T) -> Self {
         let bytes = bytemuck::bytes_of(&value);
-        let mut slot = [0u64; 6];
+        let mut slot = [0u64; 16];
         bytemuck::bytes_of_mut(&mut slot)[..bytes.len()].copy_from_slice(bytes);
-        self.slots.push(slot);
+        // A slot is aligned as the largest of them wants.
+        self.slots.push(TensorMap(slot));
         self
     }
 
@@ -171,4 +178,7 @@ pub trait Engine {
         shape: Shape,
         arguments: Arguments,
     ) -> Result<(), CudaError>;
+
+    /// The map of a bf16 matrix for the kernels that take one (sm_90a).
+    fn tensor_map(&self, matrix: Matrix) -> Result<TensorMap, CudaError>;
 }

@@ -10,7 +10,7 @@ use super::launch::{Arguments, CudaError, Element, Engine, Matrix, Shape};
 use crate::attention::Heads;
 use crate::policy_loss::{KlEstimator, Objective, RatioLevel, Terms};
 
-type Done = Result<(), CudaError>;
+pub(super) type Done = Result<(), CudaError>;
 
 /// Rows of the first stage of sums over tokens (`dw` of the norms, gradients of biases): fixed, so
 /// that the order of additions is. About two blocks a multiprocessor of the largest GPUs.
@@ -19,6 +19,10 @@ pub const PARTIAL_ROWS: usize = 256;
 pub const ATTENTION_TILE: usize = 64;
 /// The same on Hopper.
 pub const ATTENTION_TILE_SM90A: usize = 128;
+/// A producer's warp group and two consumers.
+const HOPPER_THREADS: u32 = 384;
+/// Bytes of shared memory beyond the tiles.
+const HOPPER_BARRIERS: u32 = 128;
 /// Values that one block of `grad_norm` sums.
 pub const NORM_BLOCK: usize = 16384;
 
@@ -40,7 +44,7 @@ fn packs(m: Matrix) -> usize {
 }
 
 /// An empty grid is refused by the driver, and has nothing to do.
-fn run(
+pub(super) fn run(
     on: &dyn Engine,
     source: &'static str,
     name: &str,
@@ -562,6 +566,11 @@ pub fn key_tiles(starts: &[u32]) -> Vec<u32> {
     tiles(starts, ATTENTION_TILE, |length, start| std::cmp::Reverse(length - start))
 }
 
+/// The same for [`attention_backward_sm90a`].
+pub fn key_tiles_sm90a(starts: &[u32]) -> Vec<u32> {
+    tiles(starts, ATTENTION_TILE_SM90A, |length, start| std::cmp::Reverse(length - start))
+}
+
 fn tiles<K: Ord>(starts: &[u32], size: usize, key: impl Fn(u32, u32) -> K) -> Vec<u32> {
     let mut all = Vec::new();
     for span in starts.windows(2) {
@@ -602,23 +611,42 @@ pub fn attention_forward_sm90a(
     tiles: Matrix,
     heads: Heads,
 ) -> Done {
-    let shape = attention_shape(tiles, heads, 256, 5 * ATTENTION_TILE_SM90A);
-    let arguments = attention_arguments(out, lse, qkv, tiles, heads);
+    check_attention(out, lse, qkv, tiles, heads);
+    let mut shape = attention_shape(tiles, heads, HOPPER_THREADS, 5 * ATTENTION_TILE_SM90A);
+    shape.shared += HOPPER_BARRIERS;
+    let arguments = Arguments::default()
+        .matrix(out)
+        .matrix(lse)
+        .value(on.tensor_map(qkv)?)
+        .matrix(tiles)
+        .size(heads.query)
+        .size(heads.key)
+        .value(heads.scale());
     run(on, "attention_sm90a", &format!("attention_sm90a_forward_{}", heads.dim), shape, arguments)
 }
 
 /// A block a tile and query head, with `rows` rows of bf16 in shared memory.
-fn attention_shape(tiles: Matrix, heads: Heads, threads: u32, rows: usize) -> Shape {
+pub(super) fn attention_shape(tiles: Matrix, heads: Heads, threads: u32, rows: usize) -> Shape {
     let grid = [tiles.rows as u32, heads.query as u32, 1];
     Shape { grid, block: threads, shared: (rows * heads.dim * 2) as u32 }
 }
 
-fn attention_arguments(out: Matrix, lse: Matrix, qkv: Matrix, tiles: Matrix, heads: Heads) -> Arguments {
+fn check_attention(out: Matrix, lse: Matrix, qkv: Matrix, tiles: Matrix, heads: Heads) {
     check_heads(heads);
     qkv.expect("qkv", Element::Bf16, qkv.rows, heads.row());
     out.expect("out", Element::Bf16, qkv.rows, heads.out());
     lse.expect("lse", Element::F32, qkv.rows, heads.query);
     tiles.expect("tiles", Element::U32, tiles.rows, 3);
+}
+
+pub(super) fn attention_arguments(
+    out: Matrix,
+    lse: Matrix,
+    qkv: Matrix,
+    tiles: Matrix,
+    heads: Heads,
+) -> Arguments {
+    check_attention(out, lse, qkv, tiles, heads);
     Arguments::default()
         .matrix(out)
         .matrix(lse)
@@ -636,9 +664,9 @@ pub struct AttentionInputs {
     pub qkv: Matrix,
     pub out: Matrix,
     pub lse: Matrix,
-    /// From [`query_tiles`].
+    /// From [`query_tiles`], or [`query_tiles_sm90a`].
     pub queries: Matrix,
-    /// From [`key_tiles`].
+    /// From [`key_tiles`], or [`key_tiles_sm90a`].
     pub keys: Matrix,
 }
 
@@ -650,8 +678,68 @@ pub fn attention_backward(
     inputs: AttentionInputs,
     heads: Heads,
 ) -> Done {
+    attention_delta(on, dqkv, delta, inputs, heads)?;
+    let AttentionInputs { dout, qkv, lse, queries, keys, .. } = inputs;
+    let dim = heads.dim;
+    // Two tiles, two stages of two half tiles, and two stages of two floats a row of a half tile.
+    let shared = (4 * ATTENTION_TILE * dim * 2 + 2 * ATTENTION_TILE * 4) as u32;
+    for (name, tiles, blocks) in [("keys", keys, heads.key), ("queries", queries, heads.query)] {
+        tiles.expect(name, Element::U32, tiles.rows, 3);
+        let arguments = Arguments::default().matrix(dqkv).matrix(dout).matrix(qkv);
+        let arguments = backward_arguments(arguments, lse, delta, tiles, heads);
+        let shape = Shape { grid: [tiles.rows as u32, blocks as u32, 1], block: 128, shared };
+        run(on, "attention", &format!("attention_backward_{name}_{dim}"), shape, arguments)?;
+    }
+    Ok(())
+}
+
+/// [`attention_backward`] for compute capability 9.0 alone; tiles from [`query_tiles_sm90a`] and
+/// [`key_tiles_sm90a`].
+pub fn attention_backward_sm90a(
+    on: &dyn Engine,
+    dqkv: Matrix,
+    delta: Matrix,
+    inputs: AttentionInputs,
+    heads: Heads,
+) -> Done {
+    attention_delta(on, dqkv, delta, inputs, heads)?;
+    let AttentionInputs { dout, qkv, lse, queries, keys, .. } = inputs;
+    let dim = heads.dim;
+    // Two tiles, two stages of two half tiles, and two stages of two floats a row of a half tile.
+    let tile = ATTENTION_TILE_SM90A;
+    let shared = (4 * tile * dim * 2 + 2 * tile * 4) as u32 + HOPPER_BARRIERS;
+    for (name, tiles, blocks) in [("keys", keys, heads.key), ("queries", queries, heads.query)] {
+        tiles.expect(name, Element::U32, tiles.rows, 3);
+        let maps = (on.tensor_map(dout)?, on.tensor_map(qkv)?);
+        let arguments = Arguments::default().matrix(dqkv).value(maps.0).value(maps.1);
+        let arguments = backward_arguments(arguments, lse, delta, tiles, heads);
+        let shape = Shape { grid: [tiles.rows as u32, blocks as u32, 1], block: HOPPER_THREADS, shared };
+        let name = format!("attention_backward_sm90a_{name}_{dim}");
+        run(on, "attention_backward_sm90a", &name, shape, arguments)?;
+    }
+    Ok(())
+}
+
+fn backward_arguments(
+    first: Arguments,
+    lse: Matrix,
+    delta: Matrix,
+    tiles: Matrix,
+    heads: Heads,
+) -> Arguments {
+    first.matrix(lse).matrix(delta).matrix(tiles).size(heads.query).size(heads.key).value(heads.scale())
+}
+
+/// Checks what a backward is given, and `delta = rowsum(dout out)`.
+fn attention_delta(
+    on: &dyn Engine,
+    dqkv: Matrix,
+    delta: Matrix,
+    inputs: AttentionInputs,
+    heads: Heads,
+) -> Done {
     check_heads(heads);
-    let AttentionInputs { dout, qkv, out, lse, queries, keys } = inputs;
+    let AttentionInputs { dout, qkv, out, lse, .. } = inputs;
     let (rows, dim) = (qkv.rows, heads.dim);
     qkv.expect("qkv", Element::Bf16, rows, heads.row());
     dqkv.expect("dqkv", Element::Bf16, rows, heads.row());
@@ -661,25 +749,7 @@ pub fn attention_backward(
     delta.expect("delta", Element::F32, rows, heads.query);
     let count = rows * heads.query;
     let arguments = Arguments::default().matrix(delta).matrix(dout).matrix(out).size(count);
-    run(on, "attention", &format!("attention_delta_{dim}"), line(count * 32, 256), arguments)?;
-    // Two tiles, two stages of two half tiles, and two stages of two floats a row of a half tile.
-    let shared = (4 * ATTENTION_TILE * dim * 2 + 2 * ATTENTION_TILE * 4) as u32;
-    for (name, tiles, blocks) in [("keys", keys, heads.key), ("queries", queries, heads.query)] {
-        tiles.expect(name, Element::U32, tiles.rows, 3);
-        let arguments = Arguments::default()
-            .matrix(dqkv)
-            .matrix(dout)
-            .matrix(qkv)
-            .matrix(lse)
-            .matrix(delta)
-            .matrix(tiles)
-            .size(heads.query)
-            .size(heads.key)
-            .value(heads.scale());
-        let shape = Shape { grid: [tiles.rows as u32, blocks as u32, 1], block: 128, shared };
-        run(on, "attention", &format!("attention_backward_{name}_{dim}"), shape, arguments)?;
-    }
-    Ok(())
+    run(on, "attention", &format!("attention_delta_{dim}"), line(count * 32, 256), arguments)
 }
 
 /// Keys and values of one layer, both `[pages, G 16 D]` in bf16, a page holding `[G, 16, D]`.

@@ -13,6 +13,18 @@ __device__ __forceinline__ unsigned shared_address(const void* p) {
 }
 #endif
 
+// 16 bytes to global memory at once: of an assignment the compiler makes several stores where it has
+// followed the values into single registers.
+__device__ __forceinline__ void store_words(void* to, const uint4& words) {
+#ifdef COGNATE_SHIM
+    *static_cast<uint4*>(to) = words;
+#else
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(words.x),
+                 "r"(words.y), "r"(words.z), "r"(words.w)
+                 : "memory");
+#endif
+}
+
 // Nearest, ties to even.
 __device__ __forceinline__ bf16 to_bf16(float x) {
 #ifdef COGNATE_SHIM

@@ -12,6 +12,7 @@ macro_rules! files {
 pub const SOURCES: &[Source] = files![
     "adamw",
     "attention",
+    "attention_backward_sm90a",
     "attention_sm90a",
     "bias",
     "classifier",
@@ -27,12 +28,17 @@ pub const SOURCES: &[Source] = files![
     "swiglu",
 ];
 
+/// Attempts kept for comparison, in folders of their own.
+pub const LAB: &[Source] = &[("attention_1_sm90a", include_str!("../lab/attention/attention_1_sm90a.cu"))];
+
 const HEADERS: &[Source] = &[
     ("cuda/columns.cuh", include_str!("columns.cuh")),
     ("cuda/device.cuh", include_str!("device.cuh")),
+    ("cuda/panels.cuh", include_str!("panels.cuh")),
     ("cuda/philox.cuh", include_str!("philox.cuh")),
     ("cuda/ptx.cuh", include_str!("ptx.cuh")),
     ("cuda/tile.cuh", include_str!("tile.cuh")),
+    ("cuda/tma.cuh", include_str!("tma.cuh")),
     ("cuda/wgmma.cuh", include_str!("wgmma.cuh")),
 ];
 
@@ -41,7 +47,8 @@ const HEADERS: &[Source] = &[
 /// # Panics
 /// Where there is no such file: names come from the launchers beside them.
 pub fn whole(name: &str) -> String {
-    let (_, text) = SOURCES.iter().find(|(n, _)| *n == name).expect("launchers name files of SOURCES");
+    let mut all = SOURCES.iter().chain(LAB);
+    let (_, text) = all.find(|(n, _)| *n == name).expect("launchers name files of SOURCES or LAB");
     let mut out = String::new();
     append(&mut out, text, &mut Vec::new());
     out
@@ -72,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_whole_source_has_each_header_once_and_includes_none() {
-        for (name, _) in SOURCES {
+        for (name, _) in SOURCES.iter().chain(LAB) {
             let text = whole(name);
             let device = text.split("#else").nth(1).expect("device.cuh has a side for the device");
             assert!(!device.contains("#include"), "{name}: an include is left");

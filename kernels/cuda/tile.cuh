@@ -88,37 +88,46 @@ __device__ __forceinline__ void store_pair(bf16* to, float a, float b) {
     *reinterpret_cast<u32*>(to) = pack_bf16(a, b);
 }
 
+// One instruction, where Max takes a comparison and a choice; a NaN loses.
+struct Greatest {
+    __device__ __forceinline__ static float of(float a, float b) { return fmaxf(a, b); }
+};
+
 // The softmax of a row as it is gathered: the largest score so far and the sum of 2^(s - top), for
 // rows g and g + 8 of a warp's accumulators.
 struct Running {
     float top[2] = {-INF, -INF};
     float total[2] = {0.0f, 0.0f};
 
-    // Turns scores, which are multiplied by `scale` (with log2 e), into 2^(s - top), and rescales o.
+    // Turns the scores of one row, which are multiplied by `scale` (positive, with log2 e), into
+    // 2^(s - top); gives by how much what was gathered before shrinks.
+    template <u32 N> __device__ __forceinline__ float weigh(float (&s)[N][4], u32 half, float scale) {
+        float high = -INF;
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) high = fmaxf(high, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+        high = fmaxf(top[half], row_reduce<Greatest>(high) * scale);
+        // Where nothing is visible yet, all weights are 0.
+        float base = high == -INF ? 0.0f : high;
+        float keep = exp2_fast(top[half] - base);
+        top[half] = high;
+        float sum = 0;
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) {
+#pragma unroll
+            for (u32 j = 2 * half; j < 2 * half + 2; ++j) {
+                s[n][j] = exp2_fast(s[n][j] * scale - base);
+                sum += s[n][j];
+            }
+        }
+        total[half] = total[half] * keep + sum;
+        return keep;
+    }
+
+    // The same for both rows, and rescales o.
     template <u32 N, u32 M> __device__ __forceinline__ void take(float (&s)[N][4], float (&o)[M][4], float scale) {
 #pragma unroll
         for (u32 half = 0; half < 2; ++half) {
-            float high = top[half];
-#pragma unroll
-            for (u32 n = 0; n < N; ++n) {
-                float a = s[n][2 * half] * scale, b = s[n][2 * half + 1] * scale;
-                high = Max::of(high, Max::of(a, b));
-            }
-            high = row_reduce<Max>(high);
-            // Where nothing is visible yet, all weights are 0.
-            float base = high == -INF ? 0.0f : high;
-            float keep = exp2_fast(top[half] - base);
-            top[half] = high;
-            float sum = 0;
-#pragma unroll
-            for (u32 n = 0; n < N; ++n) {
-#pragma unroll
-                for (u32 j = 2 * half; j < 2 * half + 2; ++j) {
-                    s[n][j] = exp2_fast(s[n][j] * scale - base);
-                    sum += s[n][j];
-                }
-            }
-            total[half] = total[half] * keep + sum;
+            float keep = weigh(s, half, scale);
 #pragma unroll
             for (u32 m = 0; m < M; ++m) {
                 o[m][2 * half] *= keep;

@@ -79,17 +79,26 @@ template <u32 N> __device__ __forceinline__ void wgmma_results([[maybe_unused]] 
                  "%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 #endif
 
-// s [64, 128] (+)= a [64, 16] · b [128, 16]ᵀ; both in shared memory, rows along the inner dimension.
+// s [64, 8 N] (+)= a [64, 16] · b [8 N, 16]ᵀ; both in shared memory, rows along the inner dimension.
 // Register i of column tile n as in mma.
-__device__ __forceinline__ void wgmma_rows(float (&s)[16][4], Operand a, Operand b, bool add) {
+template <u32 N> __device__ __forceinline__ void wgmma_rows(float (&s)[N][4], Operand a, Operand b, bool add) {
+    static_assert(N == 8 || N == 16, "64 or 128 columns");
 #ifdef COGNATE_SHIM
-    shim::wgmma(&s[0][0], 16, {a.start, a.near, a.far}, nullptr, {b.start, b.near, b.far}, false, add);
+    shim::wgmma(&s[0][0], N, {a.start, a.near, a.far}, nullptr, {b.start, b.near, b.far}, false, add);
 #else
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" REGISTERS_64
-                 "}, %64, %65, p, 1, 1, 0, 0; }"
-                 : EIGHT_TILES(s, 0), EIGHT_TILES(s, 8)
-                 : "l"(a.bits), "l"(b.bits), "r"(int(add)));
+    if constexpr (N == 8) {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %34, 0;\n"
+                     "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" REGISTERS_32
+                     "}, %32, %33, p, 1, 1, 0, 0; }"
+                     : EIGHT_TILES(s, 0)
+                     : "l"(a.bits), "l"(b.bits), "r"(int(add)));
+    } else {
+        asm volatile("{ .reg .pred p; setp.ne.b32 p, %66, 0;\n"
+                     "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" REGISTERS_64
+                     "}, %64, %65, p, 1, 1, 0, 0; }"
+                     : EIGHT_TILES(s, 0), EIGHT_TILES(s, 8)
+                     : "l"(a.bits), "l"(b.bits), "r"(int(add)));
+    }
 #endif
 }
 

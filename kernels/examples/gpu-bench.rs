@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use cognate_kernels::attention::Heads;
+use cognate_kernels::cuda::attention_attempts::FORWARD;
 use cognate_kernels::cuda::cublaslt::{Blas, Product};
 use cognate_kernels::cuda::decode_plan::Plan;
 use cognate_kernels::cuda::driver::Gpu;
@@ -184,15 +185,26 @@ fn attention(b: &Bench) {
         b.flops(&format!("attention {t} x {dim}"), 4.0 * dim as f64 * pairs, || {
             ops::attention_forward(gpu, out, lse, qkv, queries, heads)
         });
-        let blocks = ops::query_tiles_sm90a(&starts);
-        let blocks = b.list(blocks.len() / 3, &blocks);
-        b.flops(&format!("attention sm90a {t} x {dim}"), 4.0 * dim as f64 * pairs, || {
-            ops::attention_forward_sm90a(gpu, out, lse, qkv, blocks, heads)
-        });
         let inputs = AttentionInputs { dout, qkv, out, lse, queries, keys };
         // By convention 2.5 times the forward, whatever is computed twice.
         b.flops(&format!("attention backward {t} x {dim}"), 10.0 * dim as f64 * pairs, || {
             ops::attention_backward(gpu, dqkv, delta, inputs, heads)
+        });
+        if !gpu.name().ends_with("(sm_90a)") {
+            println!("attention sm90a: NOT RUN: not this architecture");
+            continue;
+        }
+        let lists = [ops::query_tiles_sm90a(&starts), ops::key_tiles_sm90a(&starts)];
+        let [queries, keys] = lists.map(|l| b.list(l.len() / 3, &l));
+        // The numbered attempts, the shipped one last.
+        for (attempt, forward) in FORWARD {
+            b.flops(&format!("sm90a {attempt}, {t} x {dim}"), 4.0 * dim as f64 * pairs, || {
+                forward(gpu, out, lse, qkv, queries, heads)
+            });
+        }
+        let inputs = AttentionInputs { queries, keys, ..inputs };
+        b.flops(&format!("backward sm90a {t} x {dim}"), 10.0 * dim as f64 * pairs, || {
+            ops::attention_backward_sm90a(gpu, dqkv, delta, inputs, heads)
         });
     }
 }

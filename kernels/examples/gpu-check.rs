@@ -15,7 +15,7 @@ use cognate_kernels::attention::Heads;
 use cognate_kernels::cuda::cublaslt::{Blas, Product};
 use cognate_kernels::cuda::driver::Gpu;
 use cognate_kernels::cuda::launch::Element::{Bf16, F32};
-use cognate_kernels::cuda::launch::{Arguments, CudaError, Engine, Shape};
+use cognate_kernels::cuda::launch::{Arguments, CudaError, Engine, Matrix, Shape, TensorMap};
 use cognate_kernels::{Device, Tensor, matmul};
 use ops::machine::{Buffer, Draw, Machine};
 use ops::{attention, memory, optimizer, sampling};
@@ -35,6 +35,10 @@ impl Engine for Watched<'_> {
         arguments: Arguments,
     ) -> Result<(), CudaError> {
         self.gpu.launch(source, name, shape, arguments)
+    }
+
+    fn tensor_map(&self, matrix: Matrix) -> Result<TensorMap, CudaError> {
+        self.gpu.tensor_map(matrix)
     }
 }
 
@@ -96,6 +100,7 @@ fn checks() -> Vec<Check<'static>> {
                 "attention sm90a",
                 Box::new(move |on, s| attention::check_attention_sm90a(on, 1500, heads, s)),
             );
+            add("backward sm90a", Box::new(move |on, s| attention::check_backward_sm90a(on, 1500, heads, s)));
             add("decode attention", Box::new(move |on, s| attention::check_decode(on, 9, 40, heads, s)));
         }
     }

@@ -18,6 +18,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
+#define __grid_constant__
 
 #define SHARED(type, name, count)                                                                            \
     static char name##_site;                                                                                 \
@@ -30,6 +31,9 @@ struct uint3 {
     unsigned x, y, z;
 };
 using dim3 = uint3;
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 
@@ -92,6 +96,15 @@ struct Shared {
 void wgmma(float* d, unsigned tiles, Shared a, const unsigned* registers, Shared b, bool across, bool add);
 void wgmma_commit();
 void wgmma_wait(int unfinished);
+
+// Barriers that count arrivals and bytes, and copies of boxes that bring the bytes. A copy happens
+// when a thread waits for its barrier and nothing else is missing; in random order perhaps at once.
+// The map is the shim's own (`cognate_shim_map`).
+void mbarrier_init(void* barrier, unsigned arrivals);
+void mbarrier_arrive(void* barrier, unsigned bytes);
+void mbarrier_wait(void* barrier, unsigned parity);
+void fetch_box(void* to, const void* map, unsigned column, unsigned row, void* barrier);
+void part_barrier(unsigned id, unsigned threads, bool wait);
 
 template <class T> T shuffle(unsigned mask, T mine, unsigned source, int line) {
     T got;

@@ -62,7 +62,7 @@ void prepare(Context& context, char* stack, void (*entry)()) {
 }
 #endif
 
-enum class State { ready, block, warp, done };
+enum class State { ready, block, warp, event, done };
 
 struct Copy {
     void* to;
@@ -74,9 +74,15 @@ struct Product {
     float* d;
     unsigned tiles;
     Shared a, b;
-    // The left operand of the four lanes that hold this lane's rows, where it was in registers.
-    unsigned quad[4][4];
-    bool in_registers, across, add;
+    // This lane's part of the left operand, where it is in registers, and what it was.
+    const unsigned* registers;
+    unsigned left[4];
+    bool across, add;
+
+    bool like(const Product& other) const {
+        return tiles == other.tiles && across == other.across && add == other.add && !registers == !other.registers &&
+               a.start == other.a.start && b.start == other.b.start;
+    }
 };
 
 struct Fiber {
@@ -84,6 +90,8 @@ struct Fiber {
     char* stack = nullptr;
     State state = State::ready;
     int line = 0;
+    // What an event is awaited of: an mbarrier, or a barrier of a part of the block.
+    const void* event = nullptr;
     uint3 index;
     // Copies of the open group, and the closed groups that nobody has waited for.
     std::vector<Copy> open;
@@ -101,6 +109,33 @@ struct Warp {
     int turn = 0;
 };
 
+// What `cognate_shim_map` writes: a matrix of 16-bit values.
+struct Map {
+    uint64_t mark;
+    const unsigned char* matrix;
+    uint64_t rows, columns;
+};
+constexpr uint64_t MAP_MARK = 0x70616d20736d6968u;
+constexpr unsigned BOX = 64;
+
+struct BoxCopy {
+    unsigned char* to;
+    Map map;
+    unsigned column, row;
+};
+
+struct Mbarrier {
+    const void* place;
+    unsigned arrivals, missing;
+    uint64_t phase;
+    long bytes;
+    std::vector<BoxCopy> copies;
+};
+
+struct Part {
+    unsigned threads, arrived, turn;
+};
+
 struct Region {
     const void* site;
     void* memory;
@@ -110,6 +145,10 @@ Context scheduler;
 std::vector<Fiber> fibers;
 std::vector<Warp> warps;
 std::vector<Region> regions;
+std::vector<Mbarrier> mbarriers;
+Part parts[16];
+bool random_order = false, resting = false;
+uint64_t random_state = 0;
 void* dynamic = nullptr;
 size_t current = 0, alive = 0, waiting = 0;
 int barrier_line = 0;
@@ -155,6 +194,44 @@ uint64_t next_random(uint64_t& state) {
     return z ^ (z >> 31);
 }
 
+void wake(const void* event) {
+    for (Fiber& fiber : fibers)
+        if (fiber.state == State::event && fiber.event == event) fiber.state = State::ready;
+}
+
+size_t offset(const void* place) { return size_t(static_cast<const char*>(place) - static_cast<char*>(dynamic)); }
+
+// Whoever waits for an event when nothing moves any more waits for ever. Where only bytes are missing
+// is where it began: those who wait for arrivals may wait for the ones who wait there.
+void report_deadlock() {
+    for (bool began : {true, false}) {
+        for (size_t i = 0; i < fibers.size(); ++i) {
+            if (fibers[i].state != State::event) continue;
+            for (const Mbarrier& b : mbarriers)
+                if (b.place == fibers[i].event && (b.missing == 0 || !began))
+                    fail("deadlock: thread %zu waits for phase %llu of the mbarrier at byte %zu, which lacks %u "
+                         "arrivals and %ld bytes",
+                         i, (unsigned long long)b.phase, offset(b.place), b.missing, b.bytes);
+            for (const Part& part : parts)
+                if (&part == fibers[i].event && !began)
+                    fail("deadlock: thread %zu waits at part barrier %td, where %u of %u threads are", i, &part - parts,
+                         part.arrived, part.threads);
+        }
+    }
+}
+
+// What a block may not leave behind.
+void check_end() {
+    for (const Mbarrier& b : mbarriers)
+        if (!b.copies.empty())
+            fail("the block ended with %zu copies to the mbarrier at byte %zu that nobody waited for", b.copies.size(),
+                 offset(b.place));
+    for (const Part& part : parts)
+        if (part.arrived != 0)
+            fail("the block ended with %u of %u threads at part barrier %td", part.arrived, part.threads,
+                 &part - parts);
+}
+
 // Order 0: forward, 1: reverse, 2: random, drawn anew each time.
 void arrange(std::vector<size_t>& order, unsigned kind, uint64_t& seed) {
     size_t n = order.size();
@@ -193,6 +270,10 @@ void run_block(unsigned shared_bytes, unsigned kind, uint64_t& seed) {
         prepare(fiber.context, fiber.stack, entry);
     }
     for (Warp& warp : warps) warp.arrived = 0;
+    mbarriers.clear();
+    for (Part& part : parts) part = {};
+    random_order = kind == 2;
+    random_state = next_random(seed);
     alive = n;
     waiting = 0;
     std::vector<size_t> order(warps.size()), lanes(32);
@@ -204,10 +285,12 @@ void run_block(unsigned shared_bytes, unsigned kind, uint64_t& seed) {
             // read; in random order it may stop early.
             while (pass(warp, lanes, kind, seed)) {
                 moved = true;
+                if (std::exchange(resting, false)) break;
                 if (kind == 2 && next_random(seed) % 4 == 0) break;
             }
         }
         if (!moved) {
+            report_deadlock();
             size_t a = 0;
             while (fibers[a].state == State::done) ++a;
             size_t b = n - 1;
@@ -216,6 +299,7 @@ void run_block(unsigned shared_bytes, unsigned kind, uint64_t& seed) {
                  fibers[a].line, b, fibers[b].line);
         }
     }
+    check_end();
     for (Region& region : regions) free(region.memory);
     regions.clear();
     free(dynamic);
@@ -347,30 +431,63 @@ void cp_async_wait(int unfinished) {
 namespace {
 
 // A value in the 128-byte swizzle: bits 4 to 6 of its address are combined with bits 7 to 9.
-float swizzled(const unsigned char* at) {
+unsigned char* swizzled(const unsigned char* at) {
     auto address = reinterpret_cast<uintptr_t>(at);
     address ^= (address >> 7 & 7) << 4;
-    return half_float(*reinterpret_cast<const uint16_t*>(address));
+    return reinterpret_cast<unsigned char*>(address);
 }
 
-void multiply(const Product& p) {
-    unsigned g = lane() / 4, t = lane() % 4, first = current / 32 % 4 * 16;
-    for (unsigned half = 0; half < 2; ++half) {
-        unsigned row = first + g + half * 8;
-        for (unsigned tile = 0; tile < p.tiles; ++tile) {
-            for (unsigned j = 0; j < 2; ++j) {
-                unsigned column = tile * 8 + 2 * t + j;
-                float sum = 0;
-                for (unsigned k = 0; k < 16; ++k) {
-                    unsigned pair = p.quad[k % 8 / 2][k / 8 * 2 + half];
-                    float a = p.in_registers ? half_float(k % 2 ? pair >> 16 : pair & 0xffff)
-                                             : swizzled(p.a.start + row / 8 * p.a.far + row % 8 * 128 + k * 2);
-                    sum += a * swizzled(p.across ? p.b.start + column / 64 * p.b.near + k / 8 * p.b.far + k % 8 * 128 +
-                                                       column % 64 * 2
-                                                 : p.b.start + column / 8 * p.b.far + column % 8 * 128 + k * 2);
-                }
-                float& d = p.d[tile * 4 + half * 2 + j];
-                d = p.add ? d + sum : sum;
+float value_at(const unsigned char* at) { return half_float(*reinterpret_cast<const uint16_t*>(swizzled(at))); }
+
+// d [16, columns] of a [16, 16] and b [16, columns] in fp32, in the order of the inner dimension. Arrays
+// of its own alone, so the sanitizers have nothing to see in it, and need not make it slow.
+__attribute__((no_sanitize("address", "undefined"), optimize("O3"))) void
+multiply_tile(float (*__restrict d)[128], const float (*__restrict a)[16], const float (*__restrict b)[128],
+              unsigned columns) {
+    for (unsigned row = 0; row < 16; ++row) {
+        for (unsigned c = 0; c < columns; ++c) d[row][c] = 0;
+        for (unsigned k = 0; k < 16; ++k)
+            for (unsigned c = 0; c < columns; ++c) d[row][c] += a[row][k] * b[k][c];
+    }
+}
+
+// The product of a whole warp, which stands at its wait: this lane does the others' part too.
+void multiply(size_t group) {
+    size_t first = current / 32 * 32;
+    unsigned top = unsigned(current / 32 % 4 * 16);
+    static float a[16][16], b[16][128], d[16][128];
+    const std::vector<Product>& mine = self().product_groups[group];
+    for (size_t i = 0; i < mine.size(); ++i) {
+        const Product& p = mine[i];
+        for (unsigned lane = 0; lane < 32; ++lane) {
+            const auto& theirs = fibers[first + lane].product_groups;
+            if (theirs.size() <= group || theirs[group].size() != mine.size() || !theirs[group][i].like(p))
+                fail("lanes of a warp have different products under way");
+            const Product& q = theirs[group][i];
+            if (!q.registers) continue;
+            for (unsigned r = 0; r < 4; ++r) {
+                if (q.registers[r] != q.left[r])
+                    fail("thread %zu changed a left operand in registers before its product's wait", first + lane);
+                unsigned row = lane / 4 + r % 2 * 8, k = lane % 4 * 2 + r / 2 * 8;
+                a[row][k] = half_float(q.left[r] & 0xffff);
+                a[row][k + 1] = half_float(q.left[r] >> 16);
+            }
+        }
+        if (!p.registers)
+            for (unsigned row = 0; row < 16; ++row)
+                for (unsigned k = 0; k < 16; ++k)
+                    a[row][k] = value_at(p.a.start + (top + row) / 8 * p.a.far + row % 8 * 128 + k * 2);
+        for (unsigned k = 0; k < 16; ++k)
+            for (unsigned c = 0; c < p.tiles * 8; ++c)
+                b[k][c] = value_at(p.across
+                                       ? p.b.start + c / 64 * p.b.near + k / 8 * p.b.far + k % 8 * 128 + c % 64 * 2
+                                       : p.b.start + c / 8 * p.b.far + c % 8 * 128 + k * 2);
+        multiply_tile(d, a, b, p.tiles * 8);
+        for (unsigned lane = 0; lane < 32; ++lane) {
+            float* to = fibers[first + lane].product_groups[group][i].d;
+            for (unsigned j = 0; j < p.tiles * 4; ++j) {
+                float sum = d[lane / 4 + j / 2 % 2 * 8][j / 4 * 8 + lane % 4 * 2 + j % 2];
+                to[j] = p.add ? to[j] + sum : sum;
             }
         }
     }
@@ -379,10 +496,8 @@ void multiply(const Product& p) {
 } // namespace
 
 void wgmma(float* d, unsigned tiles, Shared a, const unsigned* registers, Shared b, bool across, bool add) {
-    Product product = {d, tiles, a, b, {}, registers != nullptr, across, add};
-    unsigned none[4] = {};
-    const Lane* lanes = exchange(0xffffffffu, registers ? registers : none, sizeof none, __LINE__);
-    for (unsigned i = 0; i < 4; ++i) memcpy(product.quad[i], lanes[lane() / 4 * 4 + i].bytes, sizeof none);
+    Product product = {d, tiles, a, b, registers, {}, across, add};
+    if (registers) memcpy(product.left, registers, sizeof product.left);
     self().open_products.push_back(product);
 }
 
@@ -392,10 +507,123 @@ void wgmma_commit() {
 }
 
 void wgmma_wait(int unfinished) {
-    auto& groups = self().product_groups;
-    while (groups.size() > size_t(unfinished)) {
-        for (const Product& product : groups.front()) multiply(product);
-        groups.erase(groups.begin());
+    exchange(0xffffffffu, nullptr, 0, __LINE__);
+    // The first to come here works for the warp.
+    size_t groups = self().product_groups.size();
+    if (groups <= size_t(unfinished)) return;
+    size_t count = groups - unfinished;
+    for (size_t group = 0; group < count; ++group) multiply(group);
+    for (size_t i = current / 32 * 32, end = i + 32; i < end; ++i) {
+        auto& theirs = fibers[i].product_groups;
+        if (theirs.size() != groups) fail("lanes of a warp have different products under way");
+        theirs.erase(theirs.begin(), theirs.begin() + count);
+    }
+}
+
+namespace {
+
+Mbarrier& find(const void* place) {
+    for (Mbarrier& b : mbarriers)
+        if (b.place == place) return b;
+    fail("thread %zu uses an mbarrier at byte %zu that is not initialised", current, offset(place));
+}
+
+void settle(Mbarrier& b) {
+    if (b.missing > 0 || b.bytes > 0) return;
+    ++b.phase;
+    b.missing = b.arrivals;
+    wake(b.place);
+}
+
+void land(Mbarrier& b) {
+    for (const BoxCopy& copy : b.copies) {
+        for (unsigned r = 0; r < BOX; ++r) {
+            for (unsigned c = 0; c < BOX; ++c) {
+                uint64_t row = uint64_t(copy.row) + r, column = uint64_t(copy.column) + c;
+                uint16_t value = 0;
+                if (row < copy.map.rows && column < copy.map.columns)
+                    value = reinterpret_cast<const uint16_t*>(copy.map.matrix)[row * copy.map.columns + column];
+                *reinterpret_cast<uint16_t*>(swizzled(copy.to + r * 128 + c * 2)) = value;
+            }
+        }
+        b.bytes -= BOX * BOX * 2;
+    }
+    b.copies.clear();
+    settle(b);
+}
+
+} // namespace
+
+void mbarrier_init(void* place, unsigned arrivals) {
+    if (reinterpret_cast<uintptr_t>(place) % 8 != 0) fail("an mbarrier is not aligned to 8 bytes");
+    if (arrivals == 0) fail("an mbarrier of no arrivals");
+    for (const Mbarrier& b : mbarriers)
+        if (b.place == place) fail("the mbarrier at byte %zu is initialised twice", offset(place));
+    // The sanitizer sees whether it lies in shared memory.
+    *static_cast<volatile uint64_t*>(place) = arrivals;
+    mbarriers.push_back({place, arrivals, arrivals, 0, 0, {}});
+}
+
+void mbarrier_arrive(void* place, unsigned bytes) {
+    Mbarrier& b = find(place);
+    if (b.missing == 0) fail("thread %zu arrives once too often at the mbarrier at byte %zu", current, offset(place));
+    b.bytes += bytes;
+    --b.missing;
+    settle(b);
+    // Perhaps only the copies are missing now.
+    wake(place);
+    // In random order others may go on from here before this warp does: what is let go of too early shows.
+    if (random_order && next_random(random_state) % 2 == 0) {
+        resting = true;
+        yield(State::ready, 0);
+    }
+}
+
+void mbarrier_wait(void* place, unsigned parity) {
+    for (;;) {
+        Mbarrier& b = find(place);
+        if ((b.phase & 1) != parity) return;
+        if (b.missing == 0 && b.bytes == long(b.copies.size() * BOX * BOX * 2)) {
+            land(b);
+            continue;
+        }
+        self().event = place;
+        yield(State::event, 0);
+    }
+}
+
+// Bytes are expected before the copy that brings them: the device also takes the other order, in
+// which a phase may end too early.
+void fetch_box(void* to, const void* map, unsigned column, unsigned row, void* place) {
+    Mbarrier& b = find(place);
+    BoxCopy copy = {static_cast<unsigned char*>(to), {}, column, row};
+    memcpy(&copy.map, map, sizeof copy.map);
+    if (copy.map.mark != MAP_MARK) fail("a copy by a map that is none");
+    if (reinterpret_cast<uintptr_t>(to) % 1024 != 0) fail("a box is not aligned to 1,024 bytes");
+    b.copies.push_back(copy);
+    if (long(b.copies.size() * BOX * BOX * 2) > b.bytes)
+        fail("thread %zu copies %zu bytes, of which the mbarrier at byte %zu expects %ld", current,
+             b.copies.size() * BOX * BOX * 2, offset(place), b.bytes);
+    if (random_order && next_random(random_state) % 2 == 0) land(b);
+    wake(place);
+}
+
+void part_barrier(unsigned id, unsigned threads, bool wait) {
+    if (id == 0 || id >= 16 || threads % 32 != 0) fail("part barrier %u of %u threads", id, threads);
+    Part& part = parts[id];
+    if (part.arrived > 0 && part.threads != threads)
+        fail("part barrier %u of %u threads, where others say %u", id, threads, part.threads);
+    part.threads = threads;
+    if (++part.arrived == threads) {
+        part.arrived = 0;
+        ++part.turn;
+        wake(&part);
+        return;
+    }
+    unsigned turn = part.turn;
+    while (wait && part.turn == turn) {
+        self().event = &part;
+        yield(State::event, 0);
     }
 }
 
@@ -430,4 +658,11 @@ extern "C" void cognate_shim_launch(void (*call)(void**), const unsigned grid[3]
         blockIdx = {unsigned(i % grid[0]), unsigned(i / grid[0] % grid[1]), unsigned(i / grid[0] / grid[1])};
         run_block(shared_bytes, order, seed);
     }
+}
+
+// The shim's map of a dense matrix [rows, columns] of 16-bit values, 128 bytes to `map`.
+extern "C" void cognate_shim_map(void* map, const void* matrix, uint64_t rows, uint64_t columns) {
+    shim::Map made = {shim::MAP_MARK, static_cast<const unsigned char*>(matrix), rows, columns};
+    memset(map, 0, 128);
+    memcpy(map, &made, sizeof made);
 }

@@ -6,6 +6,7 @@ mod ops;
 mod shim_machine;
 
 use cognate_kernels::attention::Heads;
+use cognate_kernels::cuda::attention_attempts::FORWARD;
 use cognate_kernels::cuda::launch::Element::{self, Bf16, F32};
 use ops::machine::Machine;
 use ops::{attention, memory, optimizer, sampling};
@@ -153,6 +154,13 @@ fn attention_hopper() {
 }
 
 #[test]
+fn attention_hopper_backward() {
+    over("attention_hopper_backward", 4, (1..300usize, heads(), any::<u64>()), |on, (rows, heads, seed)| {
+        attention::check_backward_sm90a(on, rows, heads, seed);
+    });
+}
+
+#[test]
 fn attention_decode() {
     let shapes = (1..6usize, 0..40usize, heads(), any::<u64>());
     over("attention_decode", 8, shapes, |on, (sequences, prompt, heads, seed)| {
@@ -210,14 +218,90 @@ fn a_missing_wait_is_caught() {
     );
 }
 
+/// A fault in the Hopper forward, on a document of six tiles and one behind it.
+fn hopper_caught(test: &str, file: &str, from: &str, to: &str, signs: &[&str]) {
+    let forward = *FORWARD.last().expect("the shipped one");
+    caught(test, (file, file, from, to), signs, |library| {
+        in_every_order(library, |on| {
+            attention::check_forward_sm90a(on, forward, &[0, 700, 740], SMALL, 7);
+        });
+    });
+}
+
 #[test]
 fn a_missing_wait_for_products_is_caught() {
-    let wait = "        wgmma_wait<0>();\n        wgmma_results(s);";
-    caught(
+    hopper_caught(
         "a_missing_wait_for_products_is_caught",
-        ("attention_sm90a.cu", "attention_sm90a.cu", wait, "        wgmma_results(s);"),
-        &["attention sm90a lse["],
-        |library| in_every_order(library, |on| attention::check_attention_sm90a(on, 70, SMALL, 7)),
+        "attention_sm90a.cu",
+        "    wgmma_wait<0>();\n    wgmma_results(s);",
+        "    wgmma_results(s);",
+        &["attention sm90a 2"],
+    );
+}
+
+#[test]
+fn operands_released_before_their_products_wait_are_caught() {
+    hopper_caught(
+        "operands_released_before_their_products_wait_are_caught",
+        "attention_sm90a.cu",
+        "        wgmma_wait<0>();\n        wgmma_results(o);\n        release(m.v_free, i - 1);",
+        "        release(m.v_free, i - 1);\n        wgmma_wait<0>();\n        wgmma_results(o);",
+        &["attention sm90a 2"],
+    );
+}
+
+#[test]
+fn a_missing_wait_for_a_box_is_caught() {
+    hopper_caught(
+        "a_missing_wait_for_a_box_is_caught",
+        "attention_sm90a.cu",
+        "        barrier_wait(m.k_full + stage, i / STAGES % 2);\n",
+        "",
+        &["that nobody waited for", "arrives once too often at the mbarrier"],
+    );
+}
+
+#[test]
+fn a_wait_for_the_wrong_phase_is_caught() {
+    hopper_caught(
+        "a_wait_for_the_wrong_phase_is_caught",
+        "attention_sm90a.cu",
+        "barrier_wait(m.v_full + stage, i / STAGES % 2)",
+        "barrier_wait(m.v_full + stage, i % 2)",
+        &["that nobody waited for", "arrives once too often at the mbarrier"],
+    );
+}
+
+#[test]
+fn a_producer_that_does_not_wait_for_a_free_stage_is_caught() {
+    hopper_caught(
+        "a_producer_that_does_not_wait_for_a_free_stage_is_caught",
+        "attention_sm90a.cu",
+        "        barrier_wait(m.k_free + stage, turn ^ 1);\n",
+        "",
+        &["arrives once too often at the mbarrier"],
+    );
+}
+
+#[test]
+fn bytes_that_nobody_expects_are_caught() {
+    hopper_caught(
+        "bytes_that_nobody_expects_are_caught",
+        "attention_sm90a.cu",
+        "barrier_expect(m.v_full + stage, BYTES);",
+        "barrier_arrive(m.v_full + stage);",
+        &["of which the mbarrier at byte"],
+    );
+}
+
+#[test]
+fn bytes_that_never_come_are_caught() {
+    hopper_caught(
+        "bytes_that_never_come_are_caught",
+        "attention_sm90a.cu",
+        "barrier_expect(m.v_full + stage, BYTES);",
+        "barrier_expect(m.v_full + stage, BYTES + 16);",
+        &["lacks 0 arrivals and"],
     );
 }
 

@@ -1,8 +1,9 @@
 //! Attention in training and in decoding.
 
 use cognate_kernels::attention::{self, Heads};
+use cognate_kernels::cuda::attention_attempts::{FORWARD, Forward};
 use cognate_kernels::cuda::decode_plan::Plan;
-use cognate_kernels::cuda::launch::Element;
+use cognate_kernels::cuda::launch::{CudaError, Element, Engine, Matrix};
 use cognate_kernels::cuda::ops::{self, AttentionInputs, PagedCache, PlanLists};
 use cognate_kernels::decode_attention::{self, Cache, PAGE, Span};
 use cognate_kernels::{Device, Tensor};
@@ -23,65 +24,155 @@ fn tile_list(on: &dyn Machine, tiles: Vec<u32>) -> Buffer<'_> {
     Buffer::raw(on, Element::U32, tiles.len() / 3, 3, &tiles)
 }
 
+/// Forward and backward, for any device.
 pub fn check_attention(on: &dyn Machine, rows: usize, heads: Heads, seed: u64) {
     let mut draw = Draw::new(seed);
     let starts = documents(&mut draw, rows);
     let qkv = draw.tensor(BF16, rows, heads.row(), 1.0);
-    let dout = draw.tensor(BF16, rows, heads.out(), 1.0);
     let (mut out, mut lse) = (zeros(rows, heads.out()), zeros(rows, heads.query));
     attention::forward(&mut out, &mut lse, &qkv, &starts, heads);
-    let mut dqkv = zeros(rows, heads.row());
-    attention::backward(&mut dqkv, &dout, &qkv, &out, &lse, &starts, heads);
-
     let dev_qkv = Buffer::of(on, BF16, &qkv);
     let dev_out = Buffer::poisoned(on, BF16, rows, heads.out());
     let dev_lse = Buffer::poisoned(on, F32, rows, heads.query);
     let queries = tile_list(on, ops::query_tiles(&starts));
-    let keys = tile_list(on, ops::key_tiles(&starts));
     ops::attention_forward(on, dev_out.matrix, dev_lse.matrix, dev_qkv.matrix, queries.matrix, heads)
         .expect("launched");
     close("attention lse", &dev_lse.read(), lse.f32(), 2e-5);
     // P is rounded to bf16 before it meets the values.
     close("attention", &dev_out.read(), out.f32(), 1.2e-2);
 
-    let dev_dqkv = Buffer::poisoned(on, BF16, rows, heads.row());
-    let delta = Buffer::poisoned(on, F32, rows, heads.query);
-    let dev_dout = Buffer::of(on, BF16, &dout);
-    let inputs = AttentionInputs {
-        dout: dev_dout.matrix,
-        qkv: dev_qkv.matrix,
-        out: dev_out.matrix,
-        lse: dev_lse.matrix,
-        queries: queries.matrix,
-        keys: keys.matrix,
+    let dout = draw.tensor(BF16, rows, heads.out(), 1.0);
+    let backward = Backward {
+        launch: ops::attention_backward,
+        queries: &queries,
+        keys: &tile_list(on, ops::key_tiles(&starts)),
     };
-    ops::attention_backward(on, dev_dqkv.matrix, delta.matrix, inputs, heads).expect("launched");
-    // Queries, keys and values apart: their sizes differ.
-    let got = dev_dqkv.read();
-    let parts = [0, heads.out(), heads.out() + heads.key * heads.dim, heads.row()];
-    for (name, part) in ["dq", "dk", "dv"].iter().zip(parts.windows(2)) {
-        let cut = |x: &[f32]| -> Vec<f32> {
-            x.chunks_exact(heads.row()).flat_map(|row| row[part[0]..part[1]].to_vec()).collect()
-        };
-        close_as_a_whole(name, &cut(&got), &cut(dqkv.f32()));
+    backward.check(on, &Given::new(qkv, dout, &starts, heads), &starts);
+}
+
+/// What a backward is given: `out` and `lse` are the CPU's.
+struct Given {
+    heads: Heads,
+    qkv: Tensor,
+    dout: Tensor,
+    out: Tensor,
+    lse: Tensor,
+}
+
+impl Given {
+    fn new(qkv: Tensor, dout: Tensor, starts: &[u32], heads: Heads) -> Self {
+        let (mut out, mut lse) = (zeros(qkv.rows(), heads.out()), zeros(qkv.rows(), heads.query));
+        attention::forward(&mut out, &mut lse, &qkv, starts, heads);
+        Given { heads, qkv, dout, out, lse }
     }
 }
 
-/// The forward for Hopper.
-pub fn check_attention_sm90a(on: &dyn Machine, rows: usize, heads: Heads, seed: u64) {
+/// A launcher, and its tiles.
+struct Backward<'b> {
+    launch: fn(&dyn Engine, Matrix, Matrix, AttentionInputs, Heads) -> Result<(), CudaError>,
+    queries: &'b Buffer<'b>,
+    keys: &'b Buffer<'b>,
+}
+
+impl Backward<'_> {
+    fn run(&self, on: &dyn Machine, given: &Given) -> Vec<f32> {
+        let Given { heads, qkv, dout, out, lse } = given;
+        let dqkv = Buffer::poisoned(on, BF16, qkv.rows(), heads.row());
+        let delta = Buffer::poisoned(on, F32, qkv.rows(), heads.query);
+        let [dev_qkv, dev_out, dev_dout] = [qkv, out, dout].map(|x| Buffer::of(on, BF16, x));
+        let dev_lse = Buffer::of(on, F32, lse);
+        let inputs = AttentionInputs {
+            dout: dev_dout.matrix,
+            qkv: dev_qkv.matrix,
+            out: dev_out.matrix,
+            lse: dev_lse.matrix,
+            queries: self.queries.matrix,
+            keys: self.keys.matrix,
+        };
+        (self.launch)(on, dqkv.matrix, delta.matrix, inputs, *heads).expect("launched");
+        dqkv.read()
+    }
+
+    /// Against the CPU; gives `dqkv`.
+    fn check(&self, on: &dyn Machine, given: &Given, starts: &[u32]) -> Vec<f32> {
+        let Given { heads, qkv, dout, out, lse } = given;
+        let mut dqkv = zeros(qkv.rows(), heads.row());
+        attention::backward(&mut dqkv, dout, qkv, out, lse, starts, *heads);
+        // Queries, keys and values apart: their sizes differ.
+        let got = self.run(on, given);
+        let parts = [0, heads.out(), heads.out() + heads.key * heads.dim, heads.row()];
+        for (name, part) in ["dq", "dk", "dv"].iter().zip(parts.windows(2)) {
+            let cut = |x: &[f32]| -> Vec<f32> {
+                x.chunks_exact(heads.row()).flat_map(|row| row[part[0]..part[1]].to_vec()).collect()
+            };
+            close_as_a_whole(name, &cut(&got), &cut(dqkv.f32()));
+        }
+        got
+    }
+}
+
+/// The backward for Hopper, and that what lies behind a document does not reach it.
+pub fn check_backward_sm90a(on: &dyn Machine, rows: usize, heads: Heads, seed: u64) {
     let mut draw = Draw::new(seed);
     let starts = documents(&mut draw, rows);
     let qkv = draw.tensor(BF16, rows, heads.row(), 1.0);
+    let dout = draw.tensor(BF16, rows, heads.out(), 1.0);
+    let backward = Backward {
+        launch: ops::attention_backward_sm90a,
+        queries: &tile_list(on, ops::query_tiles_sm90a(&starts)),
+        keys: &tile_list(on, ops::key_tiles_sm90a(&starts)),
+    };
+    let mut given = Given::new(qkv, dout, &starts, heads);
+    let alone = backward.check(on, &given, &starts);
+    let before = starts[starts.len() - 2] as usize;
+    given.qkv.f32_mut()[before * heads.row()..].fill(f32::INFINITY);
+    given.dout.f32_mut()[before * heads.out()..].fill(f32::INFINITY);
+    let beside = backward.run(on, &given);
+    let unchanged = before * heads.row();
+    assert!(
+        beside[..unchanged] == alone[..unchanged],
+        "backward sm90a: a document reaches the one before it"
+    );
+}
+
+/// The attempts at a forward for Hopper, the shipped one last.
+pub fn check_attention_sm90a(on: &dyn Machine, rows: usize, heads: Heads, seed: u64) {
+    let starts = documents(&mut Draw::new(seed), rows);
+    for &attempt in FORWARD {
+        check_forward_sm90a(on, attempt, &starts, heads, seed);
+    }
+}
+
+/// One of them, and that what lies behind a document does not reach it.
+pub fn check_forward_sm90a(
+    on: &dyn Machine,
+    (attempt, forward): (&str, Forward),
+    starts: &[u32],
+    heads: Heads,
+    seed: u64,
+) {
+    let mut draw = Draw::new(seed);
+    let rows = starts[starts.len() - 1] as usize;
+    let mut qkv = draw.tensor(BF16, rows, heads.row(), 1.0);
     let (mut out, mut lse) = (zeros(rows, heads.out()), zeros(rows, heads.query));
-    attention::forward(&mut out, &mut lse, &qkv, &starts, heads);
-    let dev_out = Buffer::poisoned(on, BF16, rows, heads.out());
-    let dev_lse = Buffer::poisoned(on, F32, rows, heads.query);
-    let tiles = tile_list(on, ops::query_tiles_sm90a(&starts));
-    let dev_qkv = Buffer::of(on, BF16, &qkv);
-    ops::attention_forward_sm90a(on, dev_out.matrix, dev_lse.matrix, dev_qkv.matrix, tiles.matrix, heads)
-        .expect("launched");
-    close("attention sm90a lse", &dev_lse.read(), lse.f32(), 2e-5);
-    close("attention sm90a", &dev_out.read(), out.f32(), 1.2e-2);
+    attention::forward(&mut out, &mut lse, &qkv, starts, heads);
+    let tiles = tile_list(on, ops::query_tiles_sm90a(starts));
+    let run = |qkv: &Tensor| -> (Vec<f32>, Vec<f32>) {
+        let dev_out = Buffer::poisoned(on, BF16, rows, heads.out());
+        let dev_lse = Buffer::poisoned(on, F32, rows, heads.query);
+        let dev_qkv = Buffer::of(on, BF16, qkv);
+        forward(on, dev_out.matrix, dev_lse.matrix, dev_qkv.matrix, tiles.matrix, heads).expect("launched");
+        (dev_out.read(), dev_lse.read())
+    };
+    let (got, got_lse) = run(&qkv);
+    close(&format!("attention sm90a {attempt} lse"), &got_lse, lse.f32(), 2e-5);
+    close(&format!("attention sm90a {attempt}"), &got, out.f32(), 1.2e-2);
+
+    let before = starts[starts.len() - 2] as usize;
+    qkv.f32_mut()[before * heads.row()..].fill(f32::INFINITY);
+    let (beside, _) = run(&qkv);
+    let unchanged = before * heads.out();
+    assert!(beside[..unchanged] == got[..unchanged], "{attempt}: a document reaches the one before it");
 }
 
 /// `sequences` that share a prompt of `prompt` pages, each with a few positions of its own.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
-use cognate_kernels::cuda::launch::{Arguments, CudaError, Engine, Shape};
+use cognate_kernels::cuda::launch::{Arguments, CudaError, Engine, Matrix, Shape, TensorMap};
 use libloading::Library;
 
 use crate::ops::machine::Machine;
@@ -35,6 +35,7 @@ pub struct Shim<'l> {
 static TURN: Mutex<()> = Mutex::new(());
 
 type Thunk = unsafe extern "C" fn(*mut *mut c_void);
+type Map = unsafe extern "C" fn(*mut TensorMap, *const c_void, u64, u64);
 type Launch = unsafe extern "C" fn(Thunk, *const u32, *const u32, u32, *mut *mut c_void, u32, u64);
 
 impl Engine for Shim<'_> {
@@ -69,6 +70,16 @@ impl Engine for Shim<'_> {
             );
         }
         Ok(())
+    }
+
+    fn tensor_map(&self, matrix: Matrix) -> Result<TensorMap, CudaError> {
+        let mut map = TensorMap([0; 16]);
+        // SAFETY: the library is the shim's; it writes as many bytes as a map has.
+        unsafe {
+            let make = self.library.get::<Map>(b"cognate_shim_map\0").map_err(missing)?;
+            make(&raw mut map, matrix.address() as *const c_void, matrix.rows as u64, matrix.cols as u64);
+        }
+        Ok(map)
     }
 }
 
@@ -212,7 +223,7 @@ static BUILD: Mutex<()> = Mutex::new(());
 fn build(plant: Option<Plant>) -> PathBuf {
     let _one = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut texts: Vec<(String, String)> = ["", "cuda", "shim"]
+    let mut texts: Vec<(String, String)> = ["", "cuda", "shim", "lab/attention"]
         .into_iter()
         .flat_map(|folder| {
             let entries = std::fs::read_dir(root.join(folder)).expect("the folder is there");
@@ -230,9 +241,17 @@ fn build(plant: Option<Plant>) -> PathBuf {
         assert_eq!(text.matches(from).count(), 1, "{file} has one place to plant the fault in");
         *text = text.replace(from, to);
     }
-    let mut hasher = DefaultHasher::new();
-    (&texts, plant.map(|(unit, ..)| unit)).hash(&mut hasher);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shim-{:016x}", hasher.finish()));
+    let place = |what: &dyn Fn(&mut DefaultHasher)| {
+        let mut hasher = DefaultHasher::new();
+        what(&mut hasher);
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shim-{:016x}", hasher.finish()))
+    };
+    let folder = place(&|hasher| (&texts, plant.map(|(unit, ..)| unit)).hash(hasher));
+    // The shim itself is the same for most faults: built once.
+    let fibers = place(&|hasher| {
+        texts.iter().filter(|(name, _)| name.starts_with("shim/")).for_each(|text| text.hash(hasher));
+    });
+    std::fs::create_dir_all(&fibers).expect("folders can be made");
     let library = folder.join("libkernels.so");
     if library.exists() {
         return library;
@@ -248,6 +267,10 @@ fn build(plant: Option<Plant>) -> PathBuf {
         .filter(|name| name.ends_with(".cc") || name.ends_with(".cu"))
         .filter(|name| plant.is_none_or(|(unit, ..)| *name == unit || name.ends_with(".cc")))
         .collect();
+    let object = |unit: &str| match unit.strip_prefix("shim/") {
+        Some(name) => fibers.join(format!("{name}.o")),
+        None => folder.join(format!("{unit}.o")),
+    };
     let compiler = compiler();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -255,16 +278,22 @@ fn build(plant: Option<Plant>) -> PathBuf {
         for _ in 0..threads.min(units.len()) {
             scope.spawn(|| {
                 while let Some(unit) = units.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    let object = object(unit);
+                    if object.exists() {
+                        continue;
+                    }
+                    let unfinished = object.with_extension("unfinished");
                     let mut command = compiler.command();
                     command.args(["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-I."]);
-                    command.args(["-x", "c++", "-c", unit, "-o"]).arg(format!("{unit}.o"));
+                    command.args(["-x", "c++", "-c", unit, "-o"]).arg(&unfinished);
                     run(command.current_dir(&folder));
+                    std::fs::rename(unfinished, object).expect("the object is in place");
                 }
             });
         }
     });
     let mut command = compiler.command();
-    command.args(["-shared", "-o", "linking.so"]).args(units.iter().map(|unit| format!("{unit}.o")));
+    command.args(["-shared", "-o", "linking.so"]).args(units.iter().map(|unit| object(unit)));
     run(command.current_dir(&folder));
     std::fs::rename(folder.join("linking.so"), &library).expect("the library is in place");
     library
