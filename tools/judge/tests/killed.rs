@@ -68,7 +68,7 @@ fn feed(judge: &mut Child, usable: &[(&str, &str)], count: usize) {
     let mut input = judge.stdin.take().unwrap();
     for i in 0..count {
         let (language, source) = usable[i % usable.len()];
-        let comment = if *language == "c" { "//" } else { "#" };
+        let comment = if language == "c" { "//" } else { "#" };
         let _ = writeln!(input, "{}", program(&i.to_string(), language, &format!("{source}{comment} {i}\n")));
     }
     std::mem::forget(input); // the judge waits for more until it is killed
