@@ -49,8 +49,9 @@ class Meter:
             self.group.rmdir()
 
 
-def judge(work, what, workers, *flags, accepted=None):
-    """Seconds that the judge takes, with everything that it does: starting, building, comparing, writing."""
+def judge(work, what, workers, *flags, wrong=0):
+    """Seconds that the judge takes, with everything that it does: starting, building, comparing, writing; and the
+    verdicts, of which all but `wrong` (None: any number) must be AC."""
     out = work / "judged.jsonl"
     words = ["cog-judge", "-q", "-j", str(workers), "--no-result-cache", "--tests", str(what["problems"]),
              str(what["programs"]), "-o", str(out), *flags]
@@ -58,9 +59,9 @@ def judge(work, what, workers, *flags, accepted=None):
     subprocess.run(words, check=True)
     seconds = time.monotonic() - start
     verdicts = [json.loads(line)["verdict"] for line in out.open()]
-    right = sum(v["status"] == "AC" for v in verdicts)
-    if right != (len(verdicts) if accepted is None else accepted):
-        raise SystemExit(f"bench-judge: {right} of {len(verdicts)} accepted: {' '.join(words)}")
+    found = sum(v["status"] != "AC" for v in verdicts)
+    if wrong not in (None, found):
+        raise SystemExit(f"bench-judge: {found} of {len(verdicts)} not accepted: {' '.join(words)}")
     return seconds, verdicts
 
 
@@ -112,11 +113,17 @@ def turns(bench):
 def against_evalplus(bench, mbxp):
     args, work = bench.args, bench.work
     repeat = 5
+    once = {"problems": mbxp["problems"], "programs": world.lines(work / "mbxp-once.jsonl", mbxp["programs"])}
+    statuses = [v["status"] for v in judge(work, once, args.workers, wrong=None)[1]]
+    # One that runs into its limit would measure the limit.
+    programs = [r for r, status in zip(mbxp["programs"], statuses, strict=True) if status != "TLE"]
+    if len(programs) < len(statuses):
+        say(f"{len(statuses) - len(programs)} of {len(statuses)} MBXP programs left out: they pass the time limit")
+    right = repeat * statuses.count("AC")
     # A comment makes each repetition a program of its own.
-    repeated = [r | {"id": f"{r['id']}-{i}", "source": r["source"] + f"\n# {i}\n"} for i in range(repeat) for r in mbxp["programs"]]
+    repeated = [r | {"id": f"{r['id']}-{i}", "source": r["source"] + f"\n# {i}\n"} for i in range(repeat) for r in programs]
     what = {"problems": mbxp["problems"], "programs": world.lines(work / "mbxp-python.jsonl", repeated)}
-    right = sum(v["status"] == "AC" for v in judge(work, what, args.workers, accepted=repeat * 298)[1])
-    found = {MBXP: (len(repeated), lambda: judge(work, what, args.workers, accepted=right)[0])}
+    found = {MBXP: (len(repeated), lambda: judge(work, what, args.workers, wrong=len(repeated) - right)[0])}
     if not args.evalplus:
         say("SKIPPED: evalplus: no Python with it was named (--evalplus)")
         return found

@@ -142,6 +142,8 @@ static void become_program(const struct request *request, const int *fds, int co
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) fault(8);
     if (count == FDS_MOST && syscall(SYS_landlock_restrict_self, fds[4], hello.landlock) < 0) fault(11);
     own_descriptors();
+    // The change of ids has closed its /proc entries to its own user; those of a fresh interpreter are open.
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     struct sock_fprog filter = {hello.filter, hello.code};
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) < 0) _exit(255);
 }

@@ -208,7 +208,7 @@ fn contained(
             let order = Order::start(run.kind != Kind::Prepare, run.kind == Kind::Test && in_box, &limits);
             warden.spawn(order, &run.arguments, &run.environment, ours, layer.as_ref())?;
         }
-        Some(name) => servers.start(name, &warden.space, ours, layer.as_ref(), &limits)?,
+        Some(name) => servers.start(name, warden.space()?, ours, layer.as_ref(), &limits)?,
     }
     drop((stdin, program));
     let mut watch = Watch::new(room, run.limits, started, out);

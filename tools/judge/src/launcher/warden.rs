@@ -84,8 +84,7 @@ pub struct Warden {
     status: OwnedFd,
     pid: i32,
     pidfd: OwnedFd,
-    /// Its process namespace, for fork servers to enter.
-    pub space: OwnedFd,
+    space: Option<OwnedFd>,
     has_proc: bool,
     /// Whether it can serve more than one run.
     pub lasting: bool,
@@ -112,25 +111,26 @@ impl Warden {
         // SAFETY: the launcher has one thread.
         let forked = unsafe { sys::fork_into(space) }.step(|| "forking".into())?;
         let Some((pid, pidfd)) = forked else { serve(room, theirs, status_end) };
-        // Until it stands it can be dumped, and so entered.
+        let mut warden = Self { socket, status, pid, pidfd, space: None, has_proc, lasting: false };
+        // Until it has word it can be dumped, and so entered.
         let space = room.open_host_proc(&format!("{pid}/ns/pid"), libc::O_RDONLY);
-        let space = space.step(|| "opening the process namespace".into());
-        let mut warden = match space {
-            Ok(space) => Self { socket, status, pid, pidfd, space, has_proc, lasting: false },
-            Err(reason) => {
-                sys::kill(&pidfd);
-                sys::reap(pid);
-                return Err(reason);
-            }
-        };
-        sys::send_with(&warden.socket, sys::bytes_of(&Order::SWEEP), &[], &[])
-            .step(|| "the namespace's first process is gone".into())?;
+        warden.space = Some(space.step(|| "opening a process namespace".into())?);
+        // Should it be gone already, it has said why.
+        let _ = sys::send_with(&warden.socket, sys::bytes_of(&Order::SWEEP), &[], &[]);
         match warden.hear()? {
             Some(Word::Ready { lasting }) => warden.lasting = lasting && room.ids.is_some(),
             Some(Word::Failed(step, error)) => return Err(failure(step, error)),
             _ => return Err("the namespace ended before the run began".into()),
         }
         Ok(warden)
+    }
+
+    /// Its process namespace, for fork servers to enter.
+    ///
+    /// # Errors
+    /// When it does not stand.
+    pub fn space(&self) -> Result<&OwnedFd, String> {
+        self.space.as_ref().ok_or_else(|| "the process namespace does not stand".into())
     }
 
     /// What can be read when it has something to say.
@@ -274,8 +274,8 @@ fn serve(room: &Room, socket: OwnedFd, status: OwnedFd) -> ! {
     };
     match post.settle() {
         Ok(signals) => {
-            // The launcher has what it needs of this process; from here on nobody looks into it: its /proc entries are
-            // root's, so that not even a program of the same user can list them.
+            // The launcher has what it needs of this process; from here on nobody looks into it, not even a program of
+            // the same user.
             let mut order = [0; size_of::<Order>()];
             if !matches!(sys::receive_with(&post.socket, &mut order), Ok((length, _)) if length == order.len())
             {
@@ -300,11 +300,18 @@ impl Post<'_> {
     /// Mounts /proc, gives up what is the launcher's; a descriptor that tells of dead children.
     fn settle(&self) -> io::Result<OwnedFd> {
         if self.space {
-            let own = self.room.protections.has(Protection::OwnProc);
+            let has = |protection| self.room.protections.has(protection);
             let mut flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
             // Nothing in it is a program's to write: not oom_score_adj, nor maps, nor memory.
-            flags |= if own { libc::MS_RDONLY } else { 0 };
-            sys::mount("proc", "/proc", "proc", flags, if own { "subset=pid" } else { "" })?;
+            flags |= if has(Protection::OwnProc) { libc::MS_RDONLY } else { 0 };
+            // And nobody sees a process that they could not trace, this one least of all.
+            let options = match (has(Protection::OwnProc), has(Protection::ClosedFirst)) {
+                (true, true) => "subset=pid,hidepid=ptraceable",
+                (true, false) => "subset=pid",
+                (false, true) => "hidepid=ptraceable",
+                (false, false) => "",
+            };
+            sys::mount("proc", "/proc", "proc", flags, options)?;
         }
         let files = [self.oom.as_ref().map(|(file, _)| file), self.last_pid.as_ref()];
         let mut kept: Vec<RawFd> = files.iter().flatten().map(|file| file.as_raw_fd()).collect();
