@@ -74,7 +74,8 @@ class WitWorld:
         linecache.cache[ARGUMENTS[0]] = (len(source), None, source.splitlines(True), ARGUMENTS[0])
         result = 0
         try:
-            exec(compile(source, ARGUMENTS[0], "exec", dont_inherit=True), module.__dict__)
+            # As bytes, so that a byte order mark and a declared encoding count as in a file.
+            exec(compile(source.encode(), ARGUMENTS[0], "exec", dont_inherit=True), module.__dict__)
         except SystemExit as leaving:
             result = status(leaving.code)
         except BaseException as error:
