@@ -263,7 +263,10 @@ fn without_namespaces_the_sandbox_is_webassembly() {
         return;
     }
     let case = sum();
-    case.lines("programs.jsonl", &[program("AC", "lua", LUA[0].1), program("TLE", "lua", "while true do end")]);
+    case.lines(
+        "programs.jsonl",
+        &[program("AC", "lua", LUA[0].1), program("TLE", "lua", "while true do end")],
+    );
     case.lines("ruby.jsonl", &[program("x", "ruby", "puts 1")]);
     // A user namespace of its own, in which no further one may be made.
     let within = |arguments: &[&str]| {

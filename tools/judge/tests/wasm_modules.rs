@@ -108,31 +108,55 @@ fn instances_keep_to_their_limits() {
         ("all of memory at once", plain().memory(&[0, 0x80, 0x80, 4]).bytes(), "MLE"),
         ("memory.grow for ever", plain().code(&forever(&[0x41, 1, 0x40, 0, 0x1a])).bytes(), "MLE"),
         ("memory.grow by everything", plain().code(&[0x41, 0xff, 0xff, 3, 0x40, 0, 0x1a]).bytes(), "MLE"),
-        ("table.grow for ever", {
-            let grow = [vec![0xd0, 0x70], code::i32(1 << 16), vec![0xfc, 0x0f, 0, 0x1a]].concat();
-            plain().table(1).code(&forever(&grow)).bytes()
-        }, "TLE"),
+        (
+            "table.grow for ever",
+            {
+                let grow = [vec![0xd0, 0x70], code::i32(1 << 16), vec![0xfc, 0x0f, 0, 0x1a]].concat();
+                plain().table(1).code(&forever(&grow)).bytes()
+            },
+            "TLE",
+        ),
         ("a loop", plain().code(&forever(&[])).bytes(), "TLE"),
         ("a loop in the start function", plain().code(&forever(&[])).starting().bytes(), "TLE"),
         ("tail calls for ever", plain().code(&[0x12, 4]).bytes(), "TLE"),
         ("recursion", plain().code(&[0x10, 4]).bytes(), "RE"),
-        ("recursion with wide frames", plain().locals(20_000).code(&[0x10, 4, 0x41, 0, 0x21, 0]).bytes(), "RE TLE"),
+        (
+            "recursion with wide frames",
+            plain().locals(20_000).code(&[0x10, 4, 0x41, 0, 0x21, 0]).bytes(),
+            "RE TLE",
+        ),
         ("memory.fill for ever", plain().code(&forever(&fill.concat())).bytes(), "TLE"),
         ("random numbers for ever", plain().code(&forever(&call(1, &[0, 120_000]))).bytes(), "TLE"),
         ("calls for ever", plain().code(&forever(&call(1, &[0, 0]))).bytes(), "TLE"),
         ("reading for ever", plain().code(&forever(&call(3, &[0, 0, 0, 0]))).bytes(), "TLE"),
         ("waiting for ever", plain().code(&forever(&call(2, &[0, 1024, 1, 2048]))).bytes(), "TLE WA"),
-        ("addresses beyond memory", {
-            let ends = [i32::MAX, -1, -4, -8, i32::MIN, 131_071, 131_068];
-            let calls = ends.map(|at| [call(0, &[1, at, 1, at]), call(1, &[at, -1]), call(2, &[at, at, 1024, at]), call(3, &[0, at, 1024, at])].concat());
-            plain().code(&calls.concat()).bytes()
-        }, "WA"),
+        (
+            "addresses beyond memory",
+            {
+                let ends = [i32::MAX, -1, -4, -8, i32::MIN, 131_071, 131_068];
+                let calls = ends.map(|at| {
+                    [
+                        call(0, &[1, at, 1, at]),
+                        call(1, &[at, -1]),
+                        call(2, &[at, at, 1024, at]),
+                        call(3, &[0, at, 1024, at]),
+                    ]
+                    .concat()
+                });
+                plain().code(&calls.concat()).bytes()
+            },
+            "WA",
+        ),
         ("a memory that is not exported", plain().hidden().code(&call(1, &[0, 8])).bytes(), "WA"),
         ("data beyond memory", plain().data(131_070, b"abcd").bytes(), "RE"),
-        ("floods", {
-            let vector = [code::store(0, 64), code::store(4, 60_000)].concat();
-            plain().code(&[vector, forever(&call(0, &[1, 0, 1, 16]))].concat()).bytes()
-        }, "OLE"),
+        (
+            "floods",
+            {
+                let vector = [code::store(0, 64), code::store(4, 60_000)].concat();
+                plain().code(&[vector, forever(&call(0, &[1, 0, 1, 16]))].concat()).bytes()
+            },
+            "OLE",
+        ),
         ("a null reference is called", plain().table(4).code(&[0x41, 2, 0x11, 0, 0]).bytes(), "RE"),
         ("beyond the table", plain().table(4).code(&[0x41, 0xe4, 0, 0x11, 0, 0]).bytes(), "RE"),
     ]);
@@ -150,7 +174,16 @@ fn bombs_cost_their_translator_only() {
     let web = |steps: usize| {
         let step = |i: usize| {
             let (a, b) = (leb((i * 7919 % 2000) as u64), leb((i * 104_729 % 2000) as u64));
-            [vec![0x03, 0x40, 0x20], a.clone(), vec![0x20], b.clone(), vec![0x6a, 0x22], a, vec![0x0d, 0, 0x0b]].concat()
+            [
+                vec![0x03, 0x40, 0x20],
+                a.clone(),
+                vec![0x20],
+                b.clone(),
+                vec![0x6a, 0x22],
+                a,
+                vec![0x0d, 0, 0x0b],
+            ]
+            .concat()
         };
         (0..steps).flat_map(step).collect::<Vec<u8>>()
     };

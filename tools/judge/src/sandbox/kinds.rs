@@ -114,7 +114,9 @@ impl Kinds {
     /// What the user should know about the choice, in one line.
     pub fn notice(&self) -> Option<String> {
         let reason = self.no_container.as_ref().filter(|_| self.fell_back)?;
-        Some(format!("programs run in WebAssembly, since this machine lets nobody make a container: {reason}"))
+        Some(format!(
+            "programs run in WebAssembly, since this machine lets nobody make a container: {reason}"
+        ))
     }
 
     /// The sandbox that programs of this language get.

@@ -123,7 +123,8 @@ impl Module {
     }
 
     pub fn data(mut self, at: i32, bytes: &[u8]) -> Self {
-        self.data.push([vec![0], code::i32(at), vec![0x0b], leb(bytes.len() as u64), bytes.to_vec()].concat());
+        self.data
+            .push([vec![0], code::i32(at), vec![0x0b], leb(bytes.len() as u64), bytes.to_vec()].concat());
         self
     }
 
@@ -140,11 +141,16 @@ impl Module {
 
     pub fn bytes(&self) -> Vec<u8> {
         let wasi = |(function, parameters): (&str, usize)| {
-            [name("wasi_snapshot_preview1"), name(function), vec![0, if parameters == 2 { 1 } else { 2 }]].concat()
+            [name("wasi_snapshot_preview1"), name(function), vec![0, if parameters == 2 { 1 } else { 2 }]]
+                .concat()
         };
         let imports: Vec<Vec<u8>> = imported().map(wasi).into_iter().chain(self.imports.clone()).collect();
         let start = imports.len() as u64;
-        let types = [vec![0x60, 0, 0], vec![0x60, 2, 0x7f, 0x7f, 1, 0x7f], [vec![0x60, 4], vec![0x7f; 4], vec![1, 0x7f]].concat()];
+        let types = [
+            vec![0x60, 0, 0],
+            vec![0x60, 2, 0x7f, 0x7f, 1, 0x7f],
+            [vec![0x60, 4], vec![0x7f; 4], vec![1, 0x7f]].concat(),
+        ];
         let functions = vec![vec![0]; 1 + self.more.len()];
         let memories = if self.memories.is_empty() { vec![vec![0, 2]] } else { self.memories.clone() };
         let mut exports = vec![[name("_start"), vec![0], leb(start)].concat()];
