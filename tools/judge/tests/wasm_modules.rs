@@ -17,6 +17,7 @@ const TABLE: &str = r#"
 display = "Forged"
 spellings = ['forged']
 extension = "b64"
+line_comment = "#"
 source = "main.b64"
 run = ["true"]
 version = ["true"]

@@ -13,6 +13,9 @@ import json, keyword, linecache, locale, logging, math, numbers, operator, pickl
 import re, reprlib, sched, secrets, shlex, signal, stat, statistics, string, struct, subprocess, textwrap, threading
 import time, timeit, token, tokenize, traceback, typing, unicodedata, unittest, uuid, warnings, weakref, zlib
 
+# What those import only when it is needed.
+import __future__, _strptime, encodings.idna, encodings.latin_1, encodings.utf_16, encodings.utf_32, graphlib, ipaddress
+
 ARGUMENTS = ["/box/main.py"]
 
 
