@@ -12,6 +12,7 @@ mod engine;
 mod preview1;
 mod preview2;
 mod snapshot;
+mod stack;
 mod state;
 pub mod translator;
 
@@ -197,6 +198,7 @@ impl WasmBox {
             Program::Module(module) => start(module, &mut store),
             Program::Component(component) => component.start(&mut store, &self.files),
         };
+        stack::release();
         let left = store.get_fuel().unwrap_or(0);
         let state = store.into_data();
         Ok(finish(state, left, ended, started))
