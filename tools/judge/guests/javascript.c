@@ -1,11 +1,13 @@
 /* JavaScript as a guest: QuickJS (the C sources of crate rquickjs-sys) and, in JavaScript, the part of Node that
-   programs which read stdin and write stdout use (javascript/node.js). The script is the first argument. */
+   programs which read stdin and write stdout use (javascript/node.js). The script is the first argument. Runtime, context
+   and node.js are made once, in `start`, of which the judge keeps a snapshot (guest.h). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "guest.h"
 #include "quickjs.h"
 
 /* Made by build.sh: node.js and the modules that `require` finds, each with its length. */
@@ -125,19 +127,29 @@ static const JSCFunctionListEntry host[] = {
     JS_CFUNC_DEF("evaluate", 2, evaluate),  JS_CFUNC_DEF("runJobs", 0, run_jobs),
 };
 
-int main(int argc, char **argv) {
-  if (argc < 2) return 2;
-  JSRuntime *rt = JS_NewRuntime();
-  JSContext *ctx = rt ? JS_NewContext(rt) : NULL;
-  if (!ctx) return 1;
+static JSRuntime *rt;
+static JSContext *ctx;
+/* What node.js made: a function of the program's path. */
+static JSValue node;
+
+void start(void) {
+  rt = JS_NewRuntime();
+  ctx = rt ? JS_NewContext(rt) : NULL;
+  if (!ctx) return;
   JS_SetMaxStackSize(rt, 48 << 20);
   JS_SetHostPromiseRejectionTracker(rt, tracker, NULL);
   JSValue global = JS_GetGlobalObject(ctx), object = JS_NewObject(ctx);
   JS_SetPropertyFunctionList(ctx, object, host, sizeof host / sizeof *host);
-  JSValue start = JS_Eval(ctx, texts[0].bytes, texts[0].length, "node.js", JS_EVAL_TYPE_GLOBAL);
-  JSValue script = JS_NewString(ctx, argv[1]);
-  JSValueConst arguments[2] = {object, script};
-  JSValue code = JS_IsException(start) ? start : JS_Call(ctx, start, global, 2, arguments);
+  JSValue make = JS_Eval(ctx, texts[0].bytes, texts[0].length, "node.js", JS_EVAL_TYPE_GLOBAL);
+  node = JS_IsException(make) ? make : JS_Call(ctx, make, global, 1, (JSValueConst *)&object);
+}
+
+int run(int argc, char **argv) {
+  if (argc < 2) return 2;
+  if (!ctx) return 1;
+  JS_UpdateStackTop(rt);
+  JSValue global = JS_GetGlobalObject(ctx), script = JS_NewString(ctx, argv[1]);
+  JSValue code = JS_IsException(node) ? node : JS_Call(ctx, node, global, 1, (JSValueConst *)&script);
   int status = 1;
   if (JS_IsException(code)) {
     JSValue error = JS_GetException(ctx);

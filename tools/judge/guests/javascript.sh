@@ -22,7 +22,7 @@ trap 'rm -rf "$work"' EXIT
   done
   echo "const struct text texts[] = {$list {0, 0, 0}};"
 } >"$work/texts.c"
-"$clang" --target=wasm32-wasi --sysroot=/usr -O2 -w -D_GNU_SOURCE -D_WASI_EMULATED_PROCESS_CLOCKS \
+"$clang" --target=wasm32-wasi --sysroot=/usr -O2 -w -mexec-model=reactor -D_GNU_SOURCE -D_WASI_EMULATED_PROCESS_CLOCKS \
   -D_WASI_EMULATED_SIGNAL -I"$sources" "$here/javascript.c" "$work/texts.c" \
   "$sources/quickjs.c" "$sources/libregexp.c" "$sources/libunicode.c" "$sources/dtoa.c" \
   -o "$output" -lwasi-emulated-process-clocks -lwasi-emulated-signal -lm \

@@ -1,7 +1,9 @@
 /* Lua as a guest: runs the script that its first argument names, as `lua FILE` does. Built with the sources of crate
-   lua-src and no part of lua.c. */
+   lua-src and no part of lua.c. Its state is made once, in `start`, of which the judge keeps a snapshot (guest.h). */
 #include <stdio.h>
 #include <time.h>
+
+#include "guest.h"
 
 #include "lauxlib.h"
 #include "lua.h"
@@ -23,19 +25,32 @@ static int os_clock(lua_State *L) {
   return 1;
 }
 
-static int script(lua_State *L) {
-  char **argv = lua_touserdata(L, 1);
+static int libraries(lua_State *L) {
   luaL_openlibs(L);
   lua_getglobal(L, "os");
   lua_pushcfunction(L, os_clock);
   lua_setfield(L, -2, "clock");
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  return 0;
+}
+
+static lua_State *state;
+
+void start(void) {
+  state = luaL_newstate();
+  if (state == NULL) return;
+  lua_pushcfunction(state, libraries);
+  if (lua_pcall(state, 0, 0, 0) != LUA_OK) state = NULL;
+}
+
+static int script(lua_State *L) {
+  char **argv = lua_touserdata(L, 1);
   lua_newtable(L);
   for (int i = 1; argv[i]; i++) {
     lua_pushstring(L, argv[i]);
     lua_rawseti(L, -2, i - 1);
   }
   lua_setglobal(L, "arg");
-  lua_gc(L, LUA_GCGEN, 0, 0);
   lua_pushcfunction(L, with_traceback);
   int status = luaL_loadfile(L, argv[1]);
   if (status == LUA_OK) status = lua_pcall(L, 0, 0, -2);
@@ -48,9 +63,9 @@ static int script(lua_State *L) {
   return 1;
 }
 
-int main(int argc, char **argv) {
+int run(int argc, char **argv) {
+  lua_State *L = state;
   if (argc < 2) return 2;
-  lua_State *L = luaL_newstate();
   if (L == NULL) return 1;
   lua_pushcfunction(L, script);
   lua_pushlightuserdata(L, argv);

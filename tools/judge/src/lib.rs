@@ -39,11 +39,16 @@ mod workers;
 use std::process::ExitCode;
 
 pub use protections::{Protection, Protections};
+use sandbox::wasm::translator;
 
-/// The whole program: launcher or judge, by its own name.
+/// The whole program: launcher, translator or judge, by its own name.
 pub fn main(protections: Protections) -> ExitCode {
-    if std::env::args_os().next().is_some_and(|name| name == launcher::NAME) {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if name == launcher::NAME {
         return launcher::main();
+    }
+    if name == translator::NAME {
+        return translator::main();
     }
     protections::choose(protections);
     cognate_cli::main::<cli::Cli>(|cli| match cli.command {

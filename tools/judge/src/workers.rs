@@ -42,7 +42,8 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(kinds: Kinds, tools: Toolchains, policy: Policy, quiet: bool) -> Self {
-        Self {
+        let notice = kinds.notice();
+        let shared = Self {
             tools,
             policy,
             gate: Gate::default(),
@@ -51,7 +52,11 @@ impl Shared {
             keys: Keys::default(),
             said: Mutex::default(),
             quiet,
+        };
+        if let Some(text) = notice {
+            shared.note(text);
         }
+        shared
     }
 
     /// Says something on stderr, once.

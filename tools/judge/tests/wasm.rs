@@ -255,3 +255,50 @@ fn assertion_programs_are_judged_too() {
     assert_eq!(judged[1]["verdict"]["status"], "RE");
     assert_eq!(judged[1]["verdict"]["passed"], 1);
 }
+
+/// Where no namespace may be made (a pod, a hardened distribution) `--sandbox auto` says so once and uses WebAssembly.
+#[test]
+fn without_namespaces_the_sandbox_is_webassembly() {
+    if !has("lua") {
+        return;
+    }
+    let case = sum();
+    case.lines(
+        "programs.jsonl",
+        &[program("AC", "lua", LUA[0].1), program("TLE", "lua", "while true do end")],
+    );
+    case.lines("ruby.jsonl", &[program("x", "ruby", "puts 1")]);
+    // A user namespace of its own, in which no further one may be made.
+    let within = |arguments: &[&str]| {
+        let none = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
+        Command::new("unshare")
+            .args(["--user", "--map-root-user", "sh", "-c", none, "sh", JUDGE, "--tests", "problems.jsonl"])
+            .args(["--cpu-ms", "100"])
+            .args(arguments)
+            .current_dir(case.dir.path())
+            .output()
+    };
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let refused = match within(&["--sandbox", "container", "programs.jsonl"]) {
+        Ok(output) if !said(&output).contains("max_user_namespaces: Permission denied") => output,
+        other => {
+            eprintln!("SKIPPED: no namespace here that could be without namespaces: {other:?}");
+            return;
+        }
+    };
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(said(&refused).contains("no sandbox: "), "{refused:?}");
+
+    let judged = within(&["--sandbox", "auto", "programs.jsonl"]).unwrap();
+    assert!(judged.status.success(), "{judged:?}");
+    for record in records(&judged.stdout) {
+        assert_eq!(record["verdict"]["status"], record["id"], "{record}");
+    }
+    let notices = said(&judged).lines().filter(|l| l.contains("WebAssembly")).count();
+    assert_eq!(notices, 1, "{}", said(&judged));
+    assert!(within(&["-q", "programs.jsonl"]).unwrap().stderr.is_empty());
+
+    let output = within(&["ruby.jsonl"]).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(said(&output).contains("no WebAssembly route"), "{output:?}");
+}

@@ -1,6 +1,7 @@
 // The part of Node that judged programs use: require, console, process, Buffer's least, timers, readline, fs on stdin.
-// The value of this script is a function of (host, path of the program) that runs it and answers its exit status.
-(function (host, path) {
+// The value of this script is a function of the host, which makes all this once, and answers the function that runs the
+// program at a path and ends with its exit status.
+(function (host) {
   "use strict";
   const global = globalThis;
   const strings = new WeakMap();
@@ -333,7 +334,7 @@
     },
   });
   const process = Object.assign(new EventEmitter(), {
-    argv: ["/usr/bin/node", path], argv0: "node", execArgv: [], env: {}, platform: "linux", arch: "wasm32", pid: 1,
+    argv: ["/usr/bin/node"], argv0: "node", execArgv: [], env: {}, platform: "linux", arch: "wasm32", pid: 1,
     version: "v20.0.0", versions: { node: "20.0.0" }, exitCode: undefined, stdin, stdout: out(1), stderr: out(2),
     reallyExit(code) { host.quit(code | 0); },
     abort() { host.quit(134); },
@@ -568,18 +569,21 @@
     for (const why of rejected.values()) fail(why);
     rejected.clear();
   };
-  turn(() => load(path, host.readFile(path)));
-  for (;;) {
-    if (soon.length) turn(soon.shift());
-    else if (timers.length) {
-      timers.sort((a, b) => a.at - b.at || a.serial - b.serial);
-      const timer = timers[0];
-      const wait = timer.at - now();
-      if (wait > 0) host.pause(wait);
-      if (timer.repeat) timer.at = now() + timer.repeat;
-      else timers.shift();
-      turn(() => timer.call(...timer.args));
-    } else break;
-  }
-  process.exit();
+  return (path) => {
+    process.argv.push(path);
+    turn(() => load(path, host.readFile(path)));
+    for (;;) {
+      if (soon.length) turn(soon.shift());
+      else if (timers.length) {
+        timers.sort((a, b) => a.at - b.at || a.serial - b.serial);
+        const timer = timers[0];
+        const wait = timer.at - now();
+        if (wait > 0) host.pause(wait);
+        if (timer.repeat) timer.at = now() + timer.repeat;
+        else timers.shift();
+        turn(() => timer.call(...timer.args));
+      } else break;
+    }
+    process.exit();
+  };
 })

@@ -13,6 +13,9 @@ import json, keyword, linecache, locale, logging, math, numbers, operator, pickl
 import re, reprlib, sched, secrets, shlex, signal, stat, statistics, string, struct, subprocess, textwrap, threading
 import time, timeit, token, tokenize, traceback, typing, unicodedata, unittest, uuid, warnings, weakref, zlib
 
+# What those import only when it is needed.
+import __future__, _strptime, encodings.idna, encodings.latin_1, encodings.utf_16, encodings.utf_32, graphlib, ipaddress
+
 ARGUMENTS = ["/box/main.py"]
 
 
@@ -74,7 +77,8 @@ class WitWorld:
         linecache.cache[ARGUMENTS[0]] = (len(source), None, source.splitlines(True), ARGUMENTS[0])
         result = 0
         try:
-            exec(compile(source, ARGUMENTS[0], "exec", dont_inherit=True), module.__dict__)
+            # As bytes, so that a byte order mark and a declared encoding count as in a file.
+            exec(compile(source.encode(), ARGUMENTS[0], "exec", dont_inherit=True), module.__dict__)
         except SystemExit as leaving:
             result = status(leaving.code)
         except BaseException as error:

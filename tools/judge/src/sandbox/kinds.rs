@@ -45,6 +45,8 @@ pub struct Kinds {
     wasm: Option<Arc<Wasm>>,
     /// What programs run in where it is not WebAssembly.
     native: Kind,
+    /// Nobody asked for WebAssembly: there was nothing else.
+    fell_back: bool,
 }
 
 /// Finds out what `choice` means on this machine, for this many workers: the toolchains as programs will be compiled
@@ -71,6 +73,7 @@ pub fn open(
         first: Mutex::default(),
         wasm: None,
         native: Kind::Container,
+        fell_back: false,
     };
     if choice == Choice::Process {
         // Nothing forks an interpreter into a namespace here.
@@ -89,6 +92,7 @@ pub fn open(
     if choice == Choice::Container || kinds.no_container.is_none() && choice == Choice::Auto {
         return Ok((tools, kinds));
     }
+    kinds.fell_back = choice == Choice::Auto;
     let tools = Toolchains::new(languages.in_wasm(wasm::guests_folder().as_deref()), false);
     kinds.host = tools.host();
     if choice == Choice::Wasm {
@@ -105,6 +109,14 @@ impl Kinds {
             Ok(container) => self.first = Mutex::new(Some(container)),
             Err(fault) => self.no_container = Some(fault.0),
         }
+    }
+
+    /// What the user should know about the choice, in one line.
+    pub fn notice(&self) -> Option<String> {
+        let reason = self.no_container.as_ref().filter(|_| self.fell_back)?;
+        Some(format!(
+            "programs run in WebAssembly, since this machine lets nobody make a container: {reason}"
+        ))
     }
 
     /// The sandbox that programs of this language get.

@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wasmtime::component::Component;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Strategy};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, Module, PoolingAllocationConfig, Strategy,
+};
 
 use crate::sandbox::Fault;
 
 /// Native stack of a run, in bytes: what deep recursion may use. Workers' threads have this and `SPARE` more.
 const STACK: usize = 256 << 20;
 const SPARE: usize = 8 << 20;
+/// Memory, in bytes, that stays with each place for an instance between two runs.
+const KEPT: usize = 8 << 20;
 /// How often a run's CPU time is looked at.
 pub const TICK: Duration = Duration::from_millis(20);
 
@@ -20,6 +24,31 @@ pub const THREAD_STACK: usize = STACK + SPARE;
 
 pub fn fault(what: &str) -> impl FnOnce(wasmtime::Error) -> Fault + '_ {
     move |e| Fault(format!("{what}: {e:#}"))
+}
+
+/// What machine code depends on: the same in the judge and in its translators.
+fn settings() -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
+        .max_wasm_stack(STACK)
+        .async_stack_size(THREAD_STACK) // not used, but compared with the other
+        .wasm_backtrace_max_frames(None);
+    config
+}
+
+/// An engine that compiles, on this thread alone, and runs nothing.
+///
+/// # Errors
+/// When wasmtime cannot start.
+pub fn compiler() -> Result<Engine, Fault> {
+    Engine::new(settings().parallel_compilation(false)).map_err(fault("starting wasmtime"))
 }
 
 /// # Errors
@@ -39,22 +68,15 @@ pub fn start(workers: usize) -> Result<Engine, Fault> {
         .total_tables(workers * 32 + 1)
         .table_elements(1 << 20)
         .max_memory_size(4 << 30)
-        .max_unused_warm_slots(workers * 4)
-        .linear_memory_keep_resident(1 << 20)
-        .table_keep_resident(64 << 10);
-    let mut config = Config::new();
-    config
-        .strategy(Strategy::Cranelift)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .consume_fuel(true)
-        .epoch_interruption(true)
-        .cranelift_nan_canonicalization(true)
-        .wasm_relaxed_simd(false)
-        .wasm_multi_memory(false)
-        .wasm_memory64(false)
-        .max_wasm_stack(STACK)
-        .async_stack_size(THREAD_STACK) // not used, but compared with the other
-        .wasm_backtrace_max_frames(None);
+        .max_unused_warm_slots(workers * 4);
+    // What a run touched is written over rather than given back, so that the next finds its pages there. Where the
+    // kernel (before Linux 6.7) cannot tell which those are, it would be the first bytes of every memory: the far end
+    // of the stack, which hardly a program reaches.
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.pagemap_scan(Enabled::Yes).linear_memory_keep_resident(KEPT).table_keep_resident(KEPT);
+    }
+    let mut config = settings();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let engine = Engine::new(&config).map_err(fault("starting wasmtime"))?;
     let weak = engine.weak();
     std::thread::spawn(move || {
@@ -67,20 +89,29 @@ pub fn start(workers: usize) -> Result<Engine, Fault> {
     Ok(engine)
 }
 
+/// Raised when what is kept of a guest would be another: the functions that it calls, the time that it sees.
+const SNAPSHOTS: u32 = 1;
+
 /// A guest, ready to run.
 pub enum Code {
     Module(Module),
     Component(Component),
 }
 
-/// Loads a guest's machine code, from the cache where it is there, compiled and put there where it is not. The name in
-/// the cache holds the guest's content, wasmtime's version and the processor's features.
+/// Loads a guest's machine code, from the cache where it is there, compiled and put there where it is not, a module as
+/// `take` leaves it. The name in the cache holds the guest's content, wasmtime's version and the processor's features.
 ///
 /// # Errors
 /// When the bytes are not WebAssembly for this system.
-pub fn load(engine: &Engine, name: &str, bytes: &[u8], cache: Option<&Path>) -> Result<Code, Fault> {
+pub fn load(
+    engine: &Engine,
+    name: &str,
+    bytes: Vec<u8>,
+    take: impl FnOnce(Vec<u8>) -> wasmtime::Result<Vec<u8>>,
+    cache: Option<&Path>,
+) -> Result<Code, Fault> {
     let is_component = bytes.get(4..8) == Some(&[0x0d, 0, 1, 0]);
-    let place = cache.map(|folder| folder.join("wasm").join(format!("{name}-{}.cwasm", key(engine, bytes))));
+    let place = cache.map(|folder| folder.join("wasm").join(format!("{name}-{}.cwasm", key(engine, &bytes))));
     if let Some(place) = place.as_ref().filter(|p| p.is_file()) {
         // SAFETY: the file is ours: the folder belongs to this user alone, and its name tells version and content.
         let code = unsafe {
@@ -98,7 +129,7 @@ pub fn load(engine: &Engine, name: &str, bytes: &[u8], cache: Option<&Path>) -> 
     let code = if is_component {
         Component::new(engine, bytes).map(Code::Component)
     } else {
-        Module::new(engine, bytes).map(Code::Module)
+        take(bytes).and_then(|bytes| Module::new(engine, bytes)).map(Code::Module)
     };
     let code = code.map_err(fault(name))?;
     if let Some(place) = place {
@@ -115,7 +146,7 @@ pub fn load(engine: &Engine, name: &str, bytes: &[u8], cache: Option<&Path>) -> 
 fn key(engine: &Engine, bytes: &[u8]) -> String {
     use std::hash::{Hash, Hasher};
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
+    (SNAPSHOTS, engine.precompile_compatibility_hash()).hash(&mut hasher);
     bytes.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }

@@ -11,7 +11,10 @@
 mod engine;
 mod preview1;
 mod preview2;
+mod snapshot;
+mod stack;
 mod state;
+pub mod translator;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,6 +27,7 @@ use wasmtime::{Engine, InstancePre, Linker, Module, Store, Trap, UpdateDeadline}
 use self::engine::{Code, fault};
 use self::preview2::ComponentPre;
 use self::state::{Exit, Files, State};
+use self::translator::Translator;
 use super::container::{Container, Host};
 use super::wire::{Exceeded, Kind, Outcome, Run, RunLimits, Server};
 use super::{Fault, Finished, Sandbox};
@@ -32,7 +36,7 @@ pub use self::engine::{THREAD_STACK, guests_folder, has_guest};
 
 /// What compilers make.
 const MODULE: &str = "/box/main.wasm";
-/// Largest module that a compiler may make, in bytes: Cranelift works on it without a limit of time.
+/// Largest module that a compiler may make, in bytes.
 const MAX_MODULE: u64 = 24 << 20;
 /// A run may take this many times the CPU that its fuel stands for before the backstop ends it.
 const PATIENCE: u64 = 16;
@@ -73,7 +77,9 @@ impl Wasm {
             return Ok(program.clone());
         }
         let bytes = engine::guest(name).map_err(Fault)?;
-        let program = match engine::load(&self.engine, name, &bytes, self.cache.as_deref())? {
+        let cache = self.cache.as_deref();
+        let take = |guest| snapshot::taken(&self.engine, &self.guest_linker, guest);
+        let program = match engine::load(&self.engine, name, bytes, take, cache)? {
             Code::Module(module) => {
                 Program::Module(self.guest_linker.instantiate_pre(&module).map_err(fault(name))?)
             }
@@ -93,6 +99,7 @@ pub struct WasmBox {
     /// The program that the last compilation made.
     compiled: Option<InstancePre<State>>,
     compiler: Compiler,
+    translator: Translator,
 }
 
 /// The container that holds compilers, started when the first is needed.
@@ -115,7 +122,7 @@ impl WasmBox {
     /// For worker `index`, whose compilers may see what `host` shows.
     pub fn new(shared: Arc<Wasm>, host: Host, index: usize) -> Self {
         let compiler = Compiler { host, index, standing: None };
-        Self { shared, files: Files::default(), compiled: None, compiler }
+        Self { shared, files: Files::default(), compiled: None, compiler, translator: Translator::default() }
     }
 
     fn compile(&mut self, run: &Run) -> Result<Finished, Fault> {
@@ -132,18 +139,32 @@ impl WasmBox {
             limits: RunLimits { output_bytes: MAX_MODULE, ..run.limits },
             ..run.clone()
         };
-        let bytes = compiler.run(&fetch, b"")?.stdout;
-        let module = Module::new(&self.shared.engine, &bytes)
-            .and_then(|module| self.shared.linker.instantiate_pre(&module));
-        match module {
+        let fetched = compiler.run(&fetch, b"")?;
+        let loaded = match fetched.outcome.exceeded {
+            None => self.load(&fetched.stdout)?,
+            Some(_) => Err(format!("more than {} MiB of WebAssembly", MAX_MODULE >> 20)),
+        };
+        match loaded {
             Ok(module) => self.compiled = Some(module),
             // The source made the compiler write something else, or the program asks for what this system lacks.
-            Err(error) => {
+            Err(reason) => {
                 finished.outcome.exit = Some(1);
-                finished.stderr.extend(format!("not a program for this sandbox: {error:#}\n").into_bytes());
+                finished.stderr.extend(format!("not a program for this sandbox: {reason}\n").into_bytes());
             }
         }
         Ok(finished)
+    }
+
+    /// A module that can be run, or why it cannot be.
+    fn load(&mut self, bytes: &[u8]) -> Result<Result<InstancePre<State>, String>, Fault> {
+        let code = match self.translator.translate(bytes)? {
+            Ok(code) => code,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        // SAFETY: the bytes are those that a process of this same program made and sent through its own socket.
+        let module = unsafe { Module::deserialize(&self.shared.engine, code) };
+        let ready = module.and_then(|module| self.shared.linker.instantiate_pre(&module));
+        Ok(ready.map_err(|error| format!("{error:#}")))
     }
 
     fn test(&self, run: &Run, stdin: &[u8]) -> Result<Finished, Fault> {
@@ -177,6 +198,7 @@ impl WasmBox {
             Program::Module(module) => start(module, &mut store),
             Program::Component(component) => component.start(&mut store, &self.files),
         };
+        stack::release();
         let left = store.get_fuel().unwrap_or(0);
         let state = store.into_data();
         Ok(finish(state, left, ended, started))

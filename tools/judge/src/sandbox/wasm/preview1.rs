@@ -133,12 +133,16 @@ fn environment(state: &State) -> Vec<Vec<u8>> {
 
 /// Does one call on the program's memory. An error number goes back to the program; what a limit forbids ends the run.
 fn call(caller: &mut Caller<'_, State>, body: impl FnOnce(&mut View) -> Call) -> Result<i32> {
-    let now = State::now(&mut *caller);
-    let Some(Extern::Memory(memory)) = caller.get_export("memory") else { return Ok(errno::FAULT) };
-    let (memory, state) = memory.data_and_store_mut(caller);
-    state.now_ns = now;
-    let answer = body(&mut View { memory, state });
-    if let Some(limit) = state.exceeded {
+    State::enter(caller);
+    let answer = match caller.get_export("memory") {
+        Some(Extern::Memory(memory)) => {
+            let (memory, state) = memory.data_and_store_mut(&mut *caller);
+            body(&mut View { memory, state })
+        }
+        _ => Err(errno::FAULT),
+    };
+    State::leave(caller);
+    if let Some(limit) = caller.data().exceeded {
         return Err(wasmtime::Error::msg(format!("{limit:?} limit")));
     }
     Ok(answer.err().unwrap_or(errno::SUCCESS))
@@ -414,6 +418,8 @@ pub fn add_unwinding_to(linker: &mut Linker<State>) -> Result<()> {
             _ => None,
         };
         let entry = entry.ok_or_else(|| wasmtime::Error::msg("no such function"))?;
+        State::enter(&mut c);
+        State::leave(&mut c);
         match entry.typed::<(u32, u32), ()>(&c)?.call(&mut c, (a, b)) {
             Ok(()) => Ok(0),
             Err(error) if error.is::<Thrown>() => Ok(1),

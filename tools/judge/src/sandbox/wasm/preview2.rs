@@ -43,22 +43,25 @@ type Stream<T = ()> = Result<(std::result::Result<T, StreamError>,)>;
 
 /// Brings the run's clock up to date.
 fn at(cx: &mut Cx) -> u64 {
-    let now = State::now(&mut *cx);
-    cx.data_mut().now_ns = now;
-    now
+    State::enter(cx);
+    State::leave(cx);
+    cx.data().now_ns()
 }
 
 fn read(mut cx: Cx, (stream, length): (Resource<Input>, u64)) -> Stream<Vec<u8>> {
     let mut bytes = vec![0; length.min(CHUNK) as usize];
+    State::enter(&mut cx);
     let n = cx.data_mut().read(stream.rep(), &mut bytes).unwrap_or(0);
+    State::leave(&mut cx);
     bytes.truncate(n);
     Ok((if n == 0 && length > 0 { Err(StreamError::Closed) } else { Ok(bytes) },))
 }
 
 fn write(mut cx: Cx, (stream, bytes): (Resource<Output>, Vec<u8>)) -> Stream {
-    let state = cx.data_mut();
-    state.write(if stream.rep() == 1 { 0 } else { 1 }, &bytes);
-    match state.exceeded {
+    State::enter(&mut cx);
+    cx.data_mut().write(if stream.rep() == 1 { 0 } else { 1 }, &bytes);
+    State::leave(&mut cx);
+    match cx.data().exceeded {
         Some(limit) => Err(wasmtime::Error::msg(format!("{limit:?} limit"))),
         None => Ok((Ok(()),)),
     }
@@ -88,7 +91,9 @@ fn poll(mut cx: Cx, (list,): (Vec<Resource<Pollable>>,)) -> Result<(Vec<u32>,)> 
 
 fn random(cx: &mut Cx, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; length.min(CHUNK) as usize];
+    State::enter(cx);
     cx.data_mut().random(&mut bytes);
+    State::leave(cx);
     bytes
 }
 

@@ -13,6 +13,9 @@ const DESCRIPTORS: usize = 256;
 /// Elements of a table. Pythons have some 20,000 functions.
 const TABLE: usize = 1 << 20;
 
+/// Fuel that a call of the host costs, beside one for each byte that it moves: what a system call costs natively.
+const CALL: u64 = 2000;
+
 /// The folders that are open from the start, at descriptors 3 and 4.
 const FOLDERS: [&str; 2] = ["/box", "/dev"];
 
@@ -49,8 +52,6 @@ pub struct State {
     pub arguments: Vec<String>,
     pub environment: Vec<String>,
     pub exceeded: Option<Exceeded>,
-    /// Time that the run has spent, by its own clock; the host's functions set it before they use it.
-    pub now_ns: u64,
     /// Of stdout and stderr.
     pub output: [Vec<u8>; 2],
     /// Largest memory, in bytes.
@@ -60,6 +61,10 @@ pub struct State {
     descriptors: Vec<Option<Descriptor>>,
     limits: RunLimits,
     fuel: u64,
+    /// Fuel that was left when the host's function that now runs was called.
+    left: u64,
+    /// Bytes that it has read or written.
+    moved: u64,
     fuel_per_ms: u64,
     slept_ns: u64,
     drawn: u32,
@@ -78,7 +83,6 @@ impl State {
             arguments: Vec::new(),
             environment: Vec::new(),
             exceeded: None,
-            now_ns: 0,
             output: [Vec::new(), Vec::new()],
             memory: 0,
             input,
@@ -86,6 +90,8 @@ impl State {
             descriptors,
             limits,
             fuel,
+            left: fuel,
+            moved: 0,
             fuel_per_ms,
             slept_ns: 0,
             drawn: 0,
@@ -104,21 +110,35 @@ impl State {
         u64::try_from(used * 1_000_000 / u128::from(self.fuel_per_ms.max(1))).unwrap_or(u64::MAX)
     }
 
-    /// The run's own time: its work, by fuel, and its sleep.
-    pub fn now(mut store: impl AsContextMut<Data = Self>) -> u64 {
-        let store = store.as_context_mut();
+    /// Begins a function of the host, which sees the run's time as it stands.
+    pub fn enter(store: &mut impl AsContextMut<Data = Self>) {
+        let mut store = store.as_context_mut();
         let left = store.get_fuel().unwrap_or(0);
-        store.data().worth_ns(left).saturating_add(store.data().slept_ns)
+        let state = store.data_mut();
+        (state.left, state.moved) = (left, 0);
+    }
+
+    /// Ends it: what it did costs fuel, so that no work is done for nothing. Without fuel the run ends at its next step.
+    pub fn leave(store: &mut impl AsContextMut<Data = Self>) {
+        let mut store = store.as_context_mut();
+        let state = store.data();
+        let left = state.left.saturating_sub(CALL + state.moved);
+        let _ = store.set_fuel(left);
+    }
+
+    /// The run's own time, in nanoseconds: its work, by fuel, and its sleep.
+    pub fn now_ns(&self) -> u64 {
+        self.worth_ns(self.left).saturating_add(self.slept_ns)
     }
 
     /// Clock 0 is the day's, every other starts with the run.
     pub fn clock(&self, id: u32) -> u64 {
-        if id == 0 { EPOCH_NS + self.now_ns } else { self.now_ns }
+        if id == 0 { EPOCH_NS + self.now_ns() } else { self.now_ns() }
     }
 
     pub fn sleep(&mut self, ns: u64) {
         self.slept_ns = self.slept_ns.saturating_add(ns);
-        if self.now_ns.saturating_add(ns) > self.limits.wall_us.saturating_mul(1000) {
+        if self.now_ns() > self.limits.wall_us.saturating_mul(1000) {
             self.exceeded.get_or_insert(Exceeded::Wall);
         }
     }
@@ -144,11 +164,13 @@ impl State {
 
     /// The same numbers in every run.
     pub fn random(&mut self, bytes: &mut [u8]) {
+        self.moved += 8 * bytes.len() as u64; // more than a copy costs
         for chunk in bytes.chunks_mut(16) {
             let words = cognate_random::philox([0x6a75_6467, 0x6500_0000], [self.drawn, 0, 0, 0]);
             self.drawn = self.drawn.wrapping_add(1);
-            let block: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-            chunk.copy_from_slice(&block[..chunk.len()]);
+            for (part, word) in chunk.chunks_mut(4).zip(words) {
+                part.copy_from_slice(&word.to_le_bytes()[..part.len()]);
+            }
         }
     }
 
@@ -156,6 +178,7 @@ impl State {
     pub fn write(&mut self, which: usize, bytes: &[u8]) {
         let room = (self.limits.output_bytes as usize).saturating_sub(self.output[which].len());
         self.output[which].extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.moved += bytes.len() as u64;
         if bytes.len() > room {
             self.exceeded.get_or_insert(Exceeded::Output);
         }
@@ -196,6 +219,7 @@ impl State {
         let n = rest.len().min(into.len());
         into[..n].copy_from_slice(&rest[..n]);
         *self.position(fd)? += n;
+        self.moved += n as u64;
         Some(n)
     }
 
