@@ -105,15 +105,13 @@ fn those_that_cannot_meet_say_why() {
 fn what_an_earlier_run_has_left_leads_nowhere() {
     let temp = tempfile::tempdir().unwrap();
     // A rank 0 that was killed while it waited: its word and its file still stand.
-    let stale = temp.path().join("stale");
     let member =
         |rank| Member { folder: temp.path().into(), rank, size: 2, patience: Duration::from_secs(60) };
-    let (path, map) = create(&member(0), REGION).unwrap();
+    let (stale, map) = create(&member(0), REGION).unwrap();
     // SAFETY: the map is longer than a header.
     let header = unsafe { &*map.as_ptr().cast::<Header>() };
     header.size.store(2, Ordering::Relaxed);
     header.magic.store(MAGIC, Ordering::Release);
-    fs::rename(&path, &stale).unwrap();
     fs::write(temp.path().join("meeting"), stale.display().to_string()).unwrap();
     std::thread::scope(|scope| {
         let join = |rank| SharedMemory::join(&member(rank)).unwrap().barrier().unwrap();
@@ -122,4 +120,5 @@ fn what_an_earlier_run_has_left_leads_nowhere() {
         join(0);
         second.join().unwrap();
     });
+    fs::remove_file(stale).unwrap();
 }
