@@ -67,9 +67,11 @@ impl Given {
     }
 }
 
+type LaunchBackward = fn(&dyn Engine, Matrix, Matrix, AttentionInputs, Heads) -> Result<(), CudaError>;
+
 /// A launcher, and its tiles.
 struct Backward<'b> {
-    launch: fn(&dyn Engine, Matrix, Matrix, AttentionInputs, Heads) -> Result<(), CudaError>,
+    launch: LaunchBackward,
     queries: &'b Buffer<'b>,
     keys: &'b Buffer<'b>,
 }
