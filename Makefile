@@ -36,6 +36,7 @@ include pipelines/transfer.mk
 include pipelines/parity.mk
 include pipelines/bench-train.mk
 include pipelines/bench-judge.mk
+include pipelines/gpu.mk
 
 smoke: build ## the main job in miniature, under a minute
 	$(MAKE) --no-print-directory smoke-run
@@ -64,12 +65,6 @@ wasm: build ## interpreters, Go and Rust for `cog-judge --sandbox wasm`, from re
 
 agree-wasm: build ## judge the real corpora ($COGNATE_REFERENCE) in the container and in WebAssembly; print where they differ
 	pipelines/agree-wasm.sh "$${COGNATE_REFERENCE:-../shared/data}"
-
-gpu-check: ## every CUDA kernel on this machine's GPU, against the CPU op; exit 3 without one
-	$(CARGO) run --release --locked -p cognate-kernels --example gpu-check
-
-gpu-bench: ## the kernels' speed on this machine's GPU, beside its measured ceilings; exit 3 without one
-	$(CARGO) run --release --locked -p cognate-kernels --example gpu-bench
 
 soak: smoke ## kill the processes of the RL pipe at random, a dozen times; the result must have the same bytes
 	pipelines/soak.sh

@@ -2,15 +2,17 @@
 // over its global count; gives the derivative by the token's log-probability, and sums. The
 // formulas are policy_loss.rs; all in double precision, since tokens are few beside their logits.
 //
-// terms [T]; rows [T, 3] as the classifier leaves them (logp, entropy, lse); dlogp [T] fp32;
-// partial [blocks, 16] fp64, which `policy_loss_sums` adds to sums [16] block by block.
+// terms [T]; rows [T, 3] as the classifier leaves them (logp, entropy, lse); dlogp [T] fp32; dz [T], the
+// derivative by lse, null without z-loss; partial [blocks, 17] fp64, which `policy_loss_sums` adds to
+// sums [17] block by block.
 //
-// Bound: 44 bytes a token; latency in practice.
+// Bound: 56 bytes a token; latency in practice.
 #include "cuda/device.cuh"
 
-// NaN for what is absent. The layout of the host's `Token`.
+// NaN for what is absent; the last two take the place of the token's own. The layout of the host's
+// `Token`.
 struct Terms {
-    float cross_entropy, policy, kl, advantage, sampler, old, reference;
+    float cross_entropy, policy, kl, advantage, sampler, old, reference, log_ratio, log_importance;
 };
 
 // The layout of the host's `Goal`. `kl`: Schulman's estimator 1, 2 or 3; `importance_cap` NaN: none.
@@ -18,6 +20,8 @@ struct Objective {
     double cross_entropy_count, policy_count, kl_count;
     float clip_low, clip_high, importance_cap;
     u32 kl;
+    float z_loss;
+    u32 padding;
 };
 
 enum {
@@ -37,18 +41,21 @@ enum {
     APPROX_KL,
     ABS_DELTA,
     IMPORTANCE_TRUNCATED,
+    Z_LOSS,
     SUMS
 };
 
 __device__ __forceinline__ double policy_term(double* sums, const Terms& terms, double logp, const Objective& goal) {
     double old = terms.old == terms.old ? double(terms.old) : logp;
-    double ratio = exp(logp - old), advantage = terms.advantage, weight = terms.policy / goal.policy_count;
+    double own = logp - old, whole = terms.log_ratio;
+    double ratio = exp(whole == whole ? whole : own), advantage = terms.advantage, weight = terms.policy / goal.policy_count;
     sums[POLICY_TOKENS] = 1;
     if (terms.sampler == terms.sampler) {
         double delta = old - terms.sampler;
         sums[ABS_DELTA] = fabs(delta);
         if (goal.importance_cap == goal.importance_cap) {
-            double importance = exp(delta), cap = goal.importance_cap;
+            double mean = terms.log_importance;
+            double importance = exp(mean == mean ? mean : delta), cap = goal.importance_cap;
             sums[IMPORTANCE_TRUNCATED] = importance > cap;
             weight *= importance > cap ? cap : importance;
         }
@@ -59,14 +66,14 @@ __device__ __forceinline__ double policy_term(double* sums, const Terms& terms, 
     sums[CLIPPED_LOW] = stopped && ratio < clipped;
     sums[CLIPPED_HIGH] = stopped && ratio > clipped;
     sums[RATIO] = ratio;
-    sums[APPROX_KL] = expm1(logp - old) - (logp - old);
+    sums[APPROX_KL] = expm1(own) - own;
     sums[POLICY] = -weight * (stopped ? clipped : ratio) * advantage;
     sums[LOSS] += sums[POLICY];
     return stopped ? 0.0 : -weight * ratio * advantage;
 }
 
-__device__ __forceinline__ void policy_loss(float* dlogp, double* partial, const Terms* all, const float* rows,
-                                            u32 count, Objective goal) {
+__device__ __forceinline__ void policy_loss(float* dlogp, float* dz, double* partial, const Terms* all,
+                                            const float* rows, u32 count, Objective goal) {
     SHARED(double, scratch, 32);
     u32 t = u32(global_thread());
     double sums[SUMS] = {};
@@ -96,6 +103,12 @@ __device__ __forceinline__ void policy_loss(float* dlogp, double* partial, const
             sums[LOSS] += sums[KL];
             derivative += weight * slope;
         }
+        if (dz) {
+            double z = rows[u64(t) * 3 + 2], weight = terms.cross_entropy * double(goal.z_loss) / goal.cross_entropy_count;
+            sums[Z_LOSS] = weight * z * z;
+            sums[LOSS] += sums[Z_LOSS];
+            dz[t] = float(2 * weight * z);
+        }
         dlogp[t] = float(derivative);
     }
 #pragma unroll
@@ -106,8 +119,8 @@ __device__ __forceinline__ void policy_loss(float* dlogp, double* partial, const
 }
 
 KERNEL(256, policy_loss_tokens,
-       (float* dlogp, double* partial, const Terms* terms, const float* rows, u32 count, Objective goal),
-       policy_loss(dlogp, partial, terms, rows, count, goal))
+       (float* dlogp, float* dz, double* partial, const Terms* terms, const float* rows, u32 count, Objective goal),
+       policy_loss(dlogp, dz, partial, terms, rows, count, goal))
 
 __device__ __forceinline__ void policy_sums(double* sums, const double* partial, u32 blocks) {
     if (threadIdx.x >= SUMS) return;

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use cudarc::cublaslt::result::CublasError;
@@ -66,8 +67,8 @@ struct Plan {
 
 /// cuBLASLt on one device's stream. Plans live as long as the process: their number is that of the
 /// model's shapes.
-pub struct Blas<'g> {
-    gpu: &'g Gpu,
+pub struct Blas {
+    gpu: Rc<Gpu>,
     handle: sys::cublasLtHandle_t,
     workspace: u64,
     plans: Mutex<HashMap<Key, Plan>>,
@@ -77,8 +78,8 @@ fn refused(step: &str) -> impl Fn(CublasError) -> CudaError {
     move |error| failed(&format!("cuBLASLt: {step}"), error)
 }
 
-impl<'g> Blas<'g> {
-    pub fn new(gpu: &'g Gpu) -> Result<Self, CudaError> {
+impl Blas {
+    pub fn new(gpu: &Rc<Gpu>) -> Result<Self, CudaError> {
         // SAFETY: opening NVIDIA's library runs its initialisers, which ask nothing of the caller.
         if !unsafe { sys::is_culib_present() } {
             return Err(CudaError::Missing("cuBLASLt (libcublasLt.so)"));
@@ -86,7 +87,7 @@ impl<'g> Blas<'g> {
         gpu.bind()?;
         let handle = result::create_handle().map_err(refused("create"))?;
         let workspace = gpu.allocate(WORKSPACE)?;
-        Ok(Blas { gpu, handle, workspace, plans: Mutex::default() })
+        Ok(Blas { gpu: Rc::clone(gpu), handle, workspace, plans: Mutex::default() })
     }
 
     /// `out (+)= left · right` in the sense of `product`, plus `bias` `[1, columns]` of the result's
@@ -205,7 +206,7 @@ impl<'g> Blas<'g> {
     }
 }
 
-impl Drop for Blas<'_> {
+impl Drop for Blas {
     fn drop(&mut self) {
         let plans = self.plans.get_mut().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: all were made by this object, and nothing uses them after it; failures to free are

@@ -65,6 +65,12 @@ impl Plan {
         plan
     }
 
+    /// Adds items of nobody until there are `count`, so that a launch has the same shape for many plans.
+    pub fn pad(&mut self, count: usize) {
+        let items = self.items.len().max(5 * count);
+        self.items.resize(items, 0);
+    }
+
     /// Number of items.
     pub fn count(&self) -> usize {
         self.items.len() / 5

@@ -7,12 +7,15 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
+use super::accelerator::Accelerator;
 use super::compile::{architecture, cache_folder, cubin};
+use super::gpu::Cuda;
 use super::launch::{Arguments, CudaError, Element, Engine, Matrix, Shape, TensorMap};
 
 /// Bytes of dynamic shared memory that a kernel may have without asking.
@@ -56,13 +59,14 @@ impl fmt::Display for Choice {
 impl Choice {
     /// The device, or `None` for the CPU. `auto` falls back to the CPU and says why through `say`,
     /// once a process; a GPU asked for by number must be there.
-    pub fn open(self, say: impl FnOnce(&str)) -> Result<Option<Gpu>, CudaError> {
+    pub fn open(self, say: impl FnOnce(&str)) -> Result<Option<Rc<dyn Accelerator>>, CudaError> {
         static SAID: Once = Once::new();
+        let open = |n| Cuda::open(n).map(|cuda| Rc::new(cuda) as Rc<dyn Accelerator>);
         match self {
             Choice::Cpu => Ok(None),
-            Choice::Cuda(n) => Gpu::open(n).map(Some),
-            Choice::Auto => match Gpu::open(0) {
-                Ok(gpu) => Ok(Some(gpu)),
+            Choice::Cuda(n) => open(n).map(Some),
+            Choice::Auto => match open(0) {
+                Ok(device) => Ok(Some(device)),
                 Err(error @ (CudaError::Missing(_) | CudaError::NoDevice { .. })) => {
                     SAID.call_once(|| say(&format!("{error}: using the CPU")));
                     Ok(None)
@@ -136,6 +140,11 @@ impl Gpu {
     pub fn name(&self) -> String {
         let name = self.context.name().unwrap_or_else(|_| "unnamed device".into());
         format!("{name} ({})", self.architecture)
+    }
+
+    /// As the compiler calls it, `sm_90a`.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
     }
 
     pub fn stream(&self) -> &Arc<CudaStream> {
@@ -313,7 +322,7 @@ mod tests {
         let mut said = Vec::new();
         for _ in 0..2 {
             let device = Choice::Auto.open(|text| said.push(text.to_owned())).expect("the CPU will do");
-            assert!(device.is_none());
+            assert!(device.is_none(), "no GPU was found");
         }
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].ends_with(": using the CPU"), "{said:?}");

@@ -13,6 +13,8 @@ pub enum CudaError {
     Missing(&'static str),
     #[error("no CUDA device {wanted}: this machine has {have}")]
     NoDevice { wanted: usize, have: usize },
+    #[error("{what}: {wanted} bytes of device memory wanted, {free} of {all} free")]
+    Memory { what: String, wanted: usize, free: usize, all: usize },
     #[error("{place}: {reason}")]
     Driver { place: String, reason: String },
     /// NVRTC's own message.
@@ -83,6 +85,30 @@ impl Matrix {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.len() * self.element.size()
+    }
+
+    /// `rows * cols` values of it from value `first` on, row-major.
+    ///
+    /// # Panics
+    /// Beyond the end, or where that is not aligned to 16 bytes.
+    pub fn part(self, first: usize, rows: usize, cols: usize) -> Matrix {
+        assert!(
+            first + rows * cols <= self.len(),
+            "{first} + {rows} x {cols} values lie within the {} of a matrix",
+            self.len()
+        );
+        let address = self.address + (first * self.element.size()) as u64;
+        assert!(address.is_multiple_of(16), "device memory is aligned to 16 bytes");
+        Matrix { address, rows, cols, element: self.element }
+    }
+
+    /// Its first `rows` rows.
+    pub fn top(self, rows: usize) -> Matrix {
+        self.part(0, rows, self.cols)
     }
 
     pub fn address(&self) -> u64 {

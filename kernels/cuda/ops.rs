@@ -8,7 +8,7 @@ use bytemuck::{NoUninit, Zeroable};
 use super::decode_plan::Plan;
 use super::launch::{Arguments, CudaError, Element, Engine, Matrix, Shape};
 use crate::attention::Heads;
-use crate::policy_loss::{KlEstimator, Objective, RatioLevel, Terms};
+use crate::policy_loss::{KlEstimator, Objective, Terms};
 
 pub(super) type Done = Result<(), CudaError>;
 
@@ -334,31 +334,53 @@ pub fn classifier_forward(
     run(on, "classifier", &format!("classifier_forward_{}", e.suffix()), shape, arguments)
 }
 
-/// Turns `logits` in place into their gradient, `dlogp` `[1, R]` fp32 being the derivative of the
-/// loss by each target's log-probability; beyond the vocabulary zeros.
+/// What [`classifier_backward`] reads beside the logits.
+#[derive(Clone, Copy, Debug)]
+pub struct ClassifierInputs {
+    /// `[R, 3]` as the forward left them.
+    pub rows: Matrix,
+    /// `[1, R]` fp32: derivative of the loss by each target's log-probability.
+    pub dlogp: Matrix,
+    /// `[1, R]` fp32: by the log-sum-exp; absent: 0.
+    pub dz: Option<Matrix>,
+    pub targets: Matrix,
+}
+
+/// Turns `logits` in place into their gradient; beyond the vocabulary zeros.
 pub fn classifier_backward(
     on: &dyn Engine,
     logits: Matrix,
-    (rows, dlogp): (Matrix, Matrix),
-    targets: Matrix,
+    inputs: ClassifierInputs,
     vocabulary: usize,
     temperature: f32,
 ) -> Done {
+    let ClassifierInputs { rows, dlogp, dz, targets } = inputs;
     let e = logits.element;
     rows.expect("rows", Element::F32, logits.rows, 3);
-    dlogp.expect("dlogp", Element::F32, 1, logits.rows);
+    for (name, m) in [("dlogp", Some(dlogp)), ("dz", dz)] {
+        m.map(|m| m.expect(name, Element::F32, 1, logits.rows));
+    }
     targets.expect("targets", Element::U32, 1, logits.rows);
     packs(logits);
     let arguments = Arguments::default()
         .matrix(logits)
         .matrix(rows)
         .matrix(dlogp)
+        .optional(dz)
         .matrix(targets)
         .size(vocabulary)
         .size(logits.cols)
         .value(1.0 / temperature);
     let shape = plane(logits.rows, logits.cols, e);
     run(on, "classifier", &format!("classifier_backward_{}", e.suffix()), shape, arguments)
+}
+
+/// `g += sum`, `sum = 0`: the head's gradient, summed in fp32 over the chunks, joins the bf16 one.
+pub fn classifier_fold(on: &dyn Engine, g: Matrix, sum: Matrix) -> Done {
+    g.expect("g", Element::Bf16, sum.rows, sum.cols);
+    sum.expect("sum", Element::F32, g.rows, g.cols);
+    let arguments = Arguments::default().matrix(g).matrix(sum).value(g.len() as u64);
+    run(on, "classifier", "classifier_fold", line(packs(g), 256), arguments)
 }
 
 /// [`Terms`] as the kernel reads them.
@@ -370,6 +392,8 @@ pub struct Token {
     pub sampler: f32,
     pub old: f32,
     pub reference: f32,
+    pub log_ratio: f32,
+    pub log_importance: f32,
 }
 
 impl From<Terms> for Token {
@@ -380,6 +404,8 @@ impl From<Terms> for Token {
             sampler: t.sampler.unwrap_or(f32::NAN),
             old: t.old.unwrap_or(f32::NAN),
             reference: t.reference,
+            log_ratio: t.sequence.map_or(f32::NAN, |means| means.log_ratio as f32),
+            log_importance: t.sequence.map_or(f32::NAN, |means| means.log_importance as f32),
         }
     }
 }
@@ -392,27 +418,34 @@ struct Goal {
     clip_high: f32,
     importance_cap: f32,
     kl: u32,
+    z_loss: f32,
+    padding: u32,
 }
 
-/// `dlogp` `[1, T]` of `terms` `[T, 7]` ([`Token`]) and the classifier's `rows`; adds to `sums`
-/// `[1, 16]` fp64, in the order of `StepSums`. `partial` is scratch of 16 fp64 a 256 tokens.
+/// Sums that [`policy_loss`] makes: those of `StepSums` up to `z_loss`.
+pub const LOSS_SUMS: usize = 17;
+
+/// `dlogp` `[1, T]` of `terms` `[T, 9]` ([`Token`]) and the classifier's `rows`, and with a z-loss `dz`
+/// `[1, T]`; adds to `sums` `[1, LOSS_SUMS]` fp64, in the order of `StepSums`. `partial` is scratch of
+/// `LOSS_SUMS` fp64 a 256 tokens.
 pub fn policy_loss(
     on: &dyn Engine,
-    dlogp: Matrix,
+    (dlogp, dz): (Matrix, Option<Matrix>),
     (sums, partial): (Matrix, Matrix),
     terms: Matrix,
     rows: Matrix,
     objective: &Objective,
 ) -> Done {
-    let plain = objective.ratio == RatioLevel::Token && objective.z_loss == 0.0;
-    assert!(plain, "ratios of sequences and the z-loss have no kernel yet");
+    assert_eq!(dz.is_some(), objective.z_loss != 0.0, "a z-loss has a derivative");
     let count = terms.rows;
     let blocks = count.div_ceil(256);
-    terms.expect("terms", Element::F32, count, 7);
+    terms.expect("terms", Element::F32, count, size_of::<Token>() / 4);
     rows.expect("rows", Element::F32, count, 3);
-    dlogp.expect("dlogp", Element::F32, 1, count);
-    sums.expect("sums", Element::F64, 1, 16);
-    partial.at_least("partial", Element::F64, blocks * 16);
+    for (name, m) in [("dlogp", Some(dlogp)), ("dz", dz)] {
+        m.map(|m| m.expect(name, Element::F32, 1, count));
+    }
+    sums.expect("sums", Element::F64, 1, LOSS_SUMS);
+    partial.at_least("partial", Element::F64, blocks * LOSS_SUMS);
     let goal = Goal {
         counts: [objective.cross_entropy_count, objective.policy_count, objective.kl_count],
         clip_low: objective.clip_low,
@@ -423,9 +456,17 @@ pub fn policy_loss(
             KlEstimator::K2 => 2,
             KlEstimator::K3 => 3,
         },
+        z_loss: objective.z_loss,
+        padding: 0,
     };
-    let arguments =
-        Arguments::default().matrix(dlogp).matrix(partial).matrix(terms).matrix(rows).size(count).value(goal);
+    let arguments = Arguments::default()
+        .matrix(dlogp)
+        .optional(dz)
+        .matrix(partial)
+        .matrix(terms)
+        .matrix(rows)
+        .size(count)
+        .value(goal);
     run(on, "policy_loss", "policy_loss_tokens", line(count, 256), arguments)?;
     let arguments = Arguments::default().matrix(sums).matrix(partial).size(blocks);
     run(on, "policy_loss", "policy_loss_sums", Shape { grid: [1, 1, 1], block: 32, shared: 0 }, arguments)
@@ -463,15 +504,15 @@ pub struct State {
     pub v: Matrix,
 }
 
-/// Updates one tensor; `scale` is the second value that [`grad_norm`] left.
-pub fn adamw(on: &dyn Engine, state: State, scale: Matrix, step: Step) -> Done {
+/// Updates one tensor, the gradient times the clip factor that [`grad_norm`] left in `norm`.
+pub fn adamw(on: &dyn Engine, state: State, norm: Matrix, step: Step) -> Done {
     let State { w, remainder, g, m, v } = state;
     let n = w.len();
     assert!(n.is_multiple_of(w.element.pack()), "tensors are padded to 16 bytes");
     g.expect("g", w.element, w.rows, w.cols);
     v.expect("v", m.element, w.rows, w.cols);
     m.expect("m", m.element, w.rows, w.cols);
-    scale.expect("scale", Element::F32, 1, 1);
+    norm.expect("norm", Element::F32, 1, 2);
     if let Some(rest) = remainder {
         rest.expect("remainder", Element::U16, w.rows, w.cols);
     }
@@ -486,7 +527,8 @@ pub fn adamw(on: &dyn Engine, state: State, scale: Matrix, step: Step) -> Done {
     if let Some(rest) = remainder {
         arguments = arguments.matrix(rest);
     }
-    let arguments = arguments.matrix(g).matrix(m).matrix(v).matrix(scale).value(n as u64).value(step);
+    let factor = norm.address() + Element::F32.size() as u64;
+    let arguments = arguments.matrix(g).matrix(m).matrix(v).value(factor).value(n as u64).value(step);
     run(on, "adamw", name, line(n / w.element.pack(), 256), arguments)
 }
 

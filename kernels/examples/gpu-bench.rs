@@ -4,6 +4,7 @@
 //! Exit 3 where there is no GPU. Nothing here is asserted: `gpu-check` says what is right.
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use cognate_kernels::attention::Heads;
 use cognate_kernels::cuda::attention_attempts::FORWARD;
@@ -139,12 +140,12 @@ fn memory_bound(b: &Bench) {
     let logits = (1024 * v * 2) as f64;
     b.bytes("classifier", logits, || ops::classifier_forward(gpu, rows, chunk, targets, v, 1.0));
     b.bytes("classifier backward", 2.0 * logits, || {
-        ops::classifier_backward(gpu, chunk, (rows, dlogp), targets, v, 1.0)
+        ops::classifier_backward(gpu, chunk, ClassifierInputs { rows, dlogp, dz: None, targets }, v, 1.0)
     });
     let n = 1usize << 28;
     let one = |element| b.random(element, 1, n);
     let (w, g, m, moment, rest) = (one(Bf16), one(Bf16), one(Bf16), one(Bf16), one(U16));
-    let (scale, out) = (b.raw(F32, 1, 1, &0.5f32.to_le_bytes()), b.random(F32, 1, 2));
+    let (scale, out) = (b.raw(F32, 1, 2, bytemuck::cast_slice(&[0.0f32, 0.5])), b.random(F32, 1, 2));
     let sums = b.random(F64, 1, n / NORM_BLOCK);
     b.bytes("gradient norm", 2.0 * n as f64, || ops::grad_norm(gpu, out, sums, &[g], Some(1.0)));
     let state = State { w, remainder: Some(rest), g, m, v: moment };
@@ -243,7 +244,7 @@ fn decode(b: &Bench) {
 
 fn main() -> ExitCode {
     let gpu = match Gpu::open(0) {
-        Ok(gpu) => gpu,
+        Ok(gpu) => Rc::new(gpu),
         Err(error) => {
             eprintln!("gpu-bench: NOT RUN: {error}");
             return ExitCode::from(3);

@@ -10,6 +10,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use cognate_kernels::attention::Heads;
 use cognate_kernels::cuda::cublaslt::{Blas, Product};
@@ -86,6 +87,7 @@ fn checks() -> Vec<Check<'static>> {
         add("sampling", Box::new(move |on, s| sampling::check_sampling(on, e, 128_256, s)));
         add("sampling", Box::new(move |on, s| sampling::check_sampling(on, e, 777, s)));
     }
+    add("fold", Box::new(|on, s| memory::check_fold(on, 4000, 4096, s)));
     add("policy loss", Box::new(|on, s| optimizer::check_policy_loss(on, 10_000, s)));
     for n in [24, 1_000_000] {
         add("update", Box::new(move |on, s| optimizer::check_update(on, n, s)));
@@ -108,7 +110,7 @@ fn checks() -> Vec<Check<'static>> {
 }
 
 /// The library's products against crate `gemm`, in the three orientations.
-fn check_products(gpu: &Gpu, on: &dyn Machine, seed: u64) {
+fn check_products(gpu: &Rc<Gpu>, on: &dyn Machine, seed: u64) {
     let blas = Blas::new(gpu).expect("cuBLASLt");
     let mut draw = Draw::new(seed);
     let (t, n, k) = (256, 384, 128);
@@ -147,7 +149,7 @@ fn main() -> ExitCode {
         now.map_or(0, |d| d.as_nanos() as u64)
     });
     let gpu = match Gpu::open(0) {
-        Ok(gpu) => gpu,
+        Ok(gpu) => Rc::new(gpu),
         Err(error) => {
             eprintln!("gpu-check: NOT RUN: {error}");
             return ExitCode::from(3);

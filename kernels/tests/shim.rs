@@ -103,6 +103,7 @@ fn classifier() {
     let shapes = (element(), 1..6usize, prop_oneof![1..60usize, 3000..9000usize], any::<u64>());
     over("classifier", 12, shapes, |on, (e, rows, vocabulary, seed)| {
         memory::check_classifier(on, e, rows, vocabulary, seed);
+        memory::check_fold(on, rows, vocabulary.next_multiple_of(8), seed);
     });
 }
 

@@ -236,8 +236,9 @@ pub fn check_decode(on: &dyn Machine, sequences: usize, prompt: usize, heads: He
     ops::cache_append(on, paged, dev_new.matrix, Buffer::list(on, &slots).matrix, heads).expect("launched");
 
     let spans: Vec<Span> = (0..sequences).map(|b| Span { pages: &tables[b], length: lengths[b] }).collect();
-    let attend = |new: &Buffer, spans: &[Span]| -> Vec<f32> {
-        let plan = Plan::new(spans, heads.query / heads.key);
+    let attend = |new: &Buffer, spans: &[Span], padding: usize| -> Vec<f32> {
+        let mut plan = Plan::new(spans, heads.query / heads.key);
+        plan.pad(plan.count() + padding);
         let items = Buffer::raw(on, Element::U32, plan.count(), 5, &plan.items);
         let lists = [&plan.pages, &plan.members, &plan.parts_first].map(|list| Buffer::list(on, list));
         let on_device = PlanLists {
@@ -252,12 +253,13 @@ pub fn check_decode(on: &dyn Machine, sequences: usize, prompt: usize, heads: He
         ops::decode_attention(on, pair, new.matrix, paged, &plan, on_device, heads).expect("launched");
         out.read()
     };
-    let got = attend(&dev_new, &spans);
+    let got = attend(&dev_new, &spans, 0);
     close("decode attention", &got, want.f32(), 1.2e-2);
 
-    // The same bits alone as among others.
+    // Items of nobody change nothing, and a sequence has the same bits alone as among others.
+    assert!(attend(&dev_new, &spans, 3) == got, "padding shows");
     let b = draw.below(sequences) as usize;
     let row = Tensor::from_slice(Device::Cpu, 1, heads.row(), new.row(b));
-    let alone = attend(&Buffer::of(on, BF16, &row), &spans[b..=b]);
+    let alone = attend(&Buffer::of(on, BF16, &row), &spans[b..=b], 0);
     assert!(alone == got[b * heads.out()..(b + 1) * heads.out()], "a sequence's result depends on its batch");
 }

@@ -1,7 +1,9 @@
 //! The ops whose time is that of their bytes.
 
 use cognate_kernels::cuda::launch::Element;
-use cognate_kernels::cuda::ops::{self, NormInputs, PARTIAL_ROWS, Pooling, Residual, Rotation, Runs};
+use cognate_kernels::cuda::ops::{
+    self, ClassifierInputs, NormInputs, PARTIAL_ROWS, Pooling, Residual, Rotation, Runs,
+};
 use cognate_kernels::rope::{Scaling, Table};
 use cognate_kernels::{Device, Tensor, bias, classifier, embedding, gather, pooling, rmsnorm, rope, swiglu};
 
@@ -208,13 +210,44 @@ pub fn check_classifier(on: &dyn Machine, e: Element, rows: usize, vocabulary: u
         let want: Vec<f32> = out.iter().map(|row| row[column]).collect();
         close(["logprob", "entropy"][column], &got, &want, 2e-5);
     }
+    let probabilities: Vec<Vec<f32>> = logits
+        .f32()
+        .chunks_exact(vocabulary)
+        .zip(&out)
+        .map(|(row, out)| row.iter().map(|e| e * out[2]).collect())
+        .collect();
     classifier::backward(&mut logits, &out, dlogp.f32(), &targets, temperature);
     let dev_dlogp = Buffer::of(on, Element::F32, &dlogp);
-    let pair = (dev_rows.matrix, dev_dlogp.matrix);
-    ops::classifier_backward(on, dev_logits.matrix, pair, dev_targets.matrix, vocabulary, temperature)
-        .expect("launched");
+    // By the log-sum-exp the derivative of every logit is p dz / tau.
+    let dz = (draw.below(2) == 0).then(|| draw.tensor(Element::F32, 1, rows, 1.0));
+    if let Some(dz) = &dz {
+        let rows = logits.f32_mut().chunks_exact_mut(vocabulary).zip(&probabilities);
+        for ((row, p), dz) in rows.zip(dz.f32()) {
+            row.iter_mut().zip(p).for_each(|(l, p)| *l += p * dz / temperature);
+        }
+    }
+    let dev_dz = dz.as_ref().map(|dz| Buffer::of(on, Element::F32, dz));
+    let inputs = ClassifierInputs {
+        rows: dev_rows.matrix,
+        dlogp: dev_dlogp.matrix,
+        dz: dev_dz.as_ref().map(|b| b.matrix),
+        targets: dev_targets.matrix,
+    };
+    ops::classifier_backward(on, dev_logits.matrix, inputs, vocabulary, temperature).expect("launched");
     for (got, want) in dev_logits.read().chunks_exact(stride).zip(logits.f32().chunks_exact(vocabulary)) {
         close("dlogits", &got[..vocabulary], want, if e == Element::Bf16 { 8e-3 } else { 1e-4 });
         assert!(got[vocabulary..].iter().all(|&x| x == 0.0), "padding has no gradient");
     }
+}
+
+/// A sum in fp32 joins a bf16 gradient and is cleared.
+pub fn check_fold(on: &dyn Machine, rows: usize, cols: usize, seed: u64) {
+    let mut draw = Draw::new(seed);
+    let g = draw.tensor(Element::Bf16, rows, cols, 1.0);
+    let sum = draw.tensor(Element::F32, rows, cols, 1.0);
+    let (dev_g, dev_sum) = (Buffer::of(on, Element::Bf16, &g), Buffer::of(on, Element::F32, &sum));
+    ops::classifier_fold(on, dev_g.matrix, dev_sum.matrix).expect("launched");
+    let want: Vec<f32> = g.f32().iter().zip(sum.f32()).map(|(g, s)| round(Element::Bf16, g + s)).collect();
+    close("folded", &dev_g.read(), &want, 0.0);
+    assert!(dev_sum.read().iter().all(|&x| x == 0.0), "the sum is cleared");
 }

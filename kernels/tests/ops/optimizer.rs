@@ -2,8 +2,10 @@
 
 use cognate_kernels::adamw::{self, Update};
 use cognate_kernels::cuda::launch::Element;
-use cognate_kernels::cuda::ops::{self, NORM_BLOCK, State, Step, Token};
-use cognate_kernels::policy_loss::{self, KlEstimator, Objective, StepSums, Terms};
+use cognate_kernels::cuda::ops::{self, LOSS_SUMS, NORM_BLOCK, State, Step, Token};
+use cognate_kernels::policy_loss::{
+    self, KlEstimator, Objective, RatioLevel, SequenceMeans, StepSums, Terms,
+};
 use cognate_kernels::{Tensor, grad_norm};
 
 use super::machine::{Buffer, Draw, Machine};
@@ -19,6 +21,8 @@ pub fn check_policy_loss(on: &dyn Machine, count: usize, seed: u64) {
         clip_high: 0.28,
         importance_cap: [None, Some(1.1)][draw.below(2) as usize],
         kl: [KlEstimator::K1, KlEstimator::K2, KlEstimator::K3][draw.below(3) as usize],
+        ratio: [RatioLevel::Token, RatioLevel::Sequence][draw.below(2) as usize],
+        z_loss: [0.0, 0.01][draw.below(2) as usize],
         ..Objective::default()
     };
     let weight = |draw: &mut Draw| if draw.below(3) == 0 { 0.0 } else { draw.uniform() };
@@ -35,9 +39,14 @@ pub fn check_policy_loss(on: &dyn Machine, count: usize, seed: u64) {
             sampler: (draw.below(3) > 0).then(|| near(&mut draw)),
             old: (draw.below(3) > 0).then(|| near(&mut draw)),
             reference: near(&mut draw),
-            ..Terms::default()
+            sequence: (objective.ratio == RatioLevel::Sequence && draw.below(2) == 0).then(|| {
+                SequenceMeans {
+                    log_ratio: f64::from(0.4 * (draw.uniform() - 0.5)),
+                    log_importance: f64::from(0.4 * (draw.uniform() - 0.5)),
+                }
+            }),
         });
-        rows.extend([logp, draw.uniform(), 0.0]);
+        rows.extend([logp, draw.uniform(), 4.0 * draw.uniform()]);
     }
     let mut sums = StepSums::default();
     let want: Vec<f32> = terms
@@ -45,16 +54,27 @@ pub fn check_policy_loss(on: &dyn Machine, count: usize, seed: u64) {
         .zip(rows.chunks_exact(3))
         .map(|(terms, row)| policy_loss::forward(&mut sums, terms, row[0], row[1], &objective))
         .collect();
+    let z_loss = objective.z_loss != 0.0;
+    let want_z: Vec<f32> = terms
+        .iter()
+        .zip(rows.chunks_exact(3))
+        .filter(|_| z_loss)
+        .map(|(terms, row)| policy_loss::z(&mut sums, terms.cross_entropy, row[2], &objective))
+        .collect();
     let tokens: Vec<Token> = terms.iter().copied().map(Token::from).collect();
-    let dev_terms = Buffer::raw(on, Element::F32, count, 7, &tokens);
+    let dev_terms = Buffer::raw(on, Element::F32, count, size_of::<Token>() / 4, &tokens);
     let dev_rows = Buffer::floats(on, Element::F32, count, 3, &rows);
     let dlogp = Buffer::poisoned(on, Element::F32, 1, count);
-    let dev_sums = Buffer::raw(on, Element::F64, 1, 16, &[1.0f64; 16]);
-    let partial = Buffer::poisoned(on, Element::F64, count.div_ceil(256), 16);
+    let dz = z_loss.then(|| Buffer::poisoned(on, Element::F32, 1, count));
+    let dev_sums = Buffer::raw(on, Element::F64, 1, LOSS_SUMS, &[1.0f64; LOSS_SUMS]);
+    let partial = Buffer::poisoned(on, Element::F64, count.div_ceil(256), LOSS_SUMS);
     let pair = (dev_sums.matrix, partial.matrix);
-    ops::policy_loss(on, dlogp.matrix, pair, dev_terms.matrix, dev_rows.matrix, &objective)
-        .expect("launched");
+    let out = (dlogp.matrix, dz.as_ref().map(|b| b.matrix));
+    ops::policy_loss(on, out, pair, dev_terms.matrix, dev_rows.matrix, &objective).expect("launched");
     close("dlogp", &dlogp.read(), &want, 1e-6);
+    if let Some(dz) = &dz {
+        close("dz", &dz.read(), &want_z, 1e-6);
+    }
     let s = sums;
     let want = [
         s.loss,
@@ -73,6 +93,7 @@ pub fn check_policy_loss(on: &dyn Machine, count: usize, seed: u64) {
         s.approx_kl_sum,
         s.abs_delta_sum,
         s.importance_truncated,
+        s.z_loss,
     ];
     for (i, (got, want)) in dev_sums.read_bytes().chunks_exact(8).zip(want).enumerate() {
         let got = f64::from_le_bytes(got.try_into().expect("eight bytes")) - 1.0;
@@ -98,7 +119,7 @@ pub fn check_update(on: &dyn Machine, n: usize, seed: u64) {
     assert_eq!(out.read()[1], 1.0, "nothing to clip");
 
     let [mut g, _] = gradients;
-    let scale = Buffer::floats(on, e, 1, 1, &[0.75]);
+    let scale = Buffer::floats(on, e, 1, 2, &[0.0, 0.75]);
     let (mut w, mut m, mut v) = state(&mut draw, n);
     let update = update(3);
     let state = [&w, &m, &v].map(|t| Buffer::of(on, e, t));
@@ -160,7 +181,7 @@ pub fn check_master(on: &dyn Machine, n: usize, seed: u64) {
     let rest = Buffer::raw(on, Element::U16, 1, n, &low);
     let dev_g = Buffer::of(on, Element::Bf16, &g);
     let (dev_m, dev_v) = (Buffer::of(on, Element::F32, &m), Buffer::of(on, Element::F32, &v));
-    let scale = Buffer::floats(on, Element::F32, 1, 1, &[0.75]);
+    let scale = Buffer::floats(on, Element::F32, 1, 2, &[0.0, 0.75]);
     let all = State {
         w: dev_w.matrix,
         remainder: Some(rest.matrix),
@@ -181,7 +202,7 @@ pub fn check_master(on: &dyn Machine, n: usize, seed: u64) {
     // The weight alone is the master rounded to nearest.
     close("weight", &dev_w.read(), w.f32(), 4e-3);
     // A norm that was not finite: nothing moves.
-    let skip = Buffer::floats(on, Element::F32, 1, 1, &[-1.0]);
+    let skip = Buffer::floats(on, Element::F32, 1, 2, &[0.0, -1.0]);
     ops::adamw(on, all, skip.matrix, step(update, seed)).expect("launched");
     assert!(words(&dev_w) == high && words(&rest) == low, "a skipped step leaves the weights");
 }
@@ -220,7 +241,7 @@ pub fn check_stochastic(on: &dyn Machine, n: usize, seed: u64) {
     let [mut w, mut m, mut v, mut g] = values.map(|x| constant(x, n));
     let dev = [&w, &m, &v, &g].map(|t| Buffer::of(on, Element::Bf16, t));
     let [dev_w, dev_m, dev_v, dev_g] = dev.each_ref().map(|b| b.matrix);
-    let scale = Buffer::floats(on, Element::F32, 1, 1, &[0.75]);
+    let scale = Buffer::floats(on, Element::F32, 1, 2, &[0.0, 0.75]);
     let update = update(3);
     let all = State { w: dev_w, remainder: None, g: dev_g, m: dev_m, v: dev_v };
     ops::adamw(on, all, scale.matrix, step(update, seed)).expect("launched");

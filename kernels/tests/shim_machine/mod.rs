@@ -2,7 +2,7 @@
 //! and undefined-behaviour sanitizers, and launched on fibers in an order of choice. The address
 //! sanitizer must be in a process before anything else, so a test runs its body in a child.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::c_void;
 use std::hash::{Hash, Hasher};
@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
-use cognate_kernels::cuda::launch::{Arguments, CudaError, Engine, Matrix, Shape, TensorMap};
+use cognate_kernels::cuda::accelerator::{Accelerator, Recorded, Replay};
+use cognate_kernels::cuda::cublaslt::Product;
+use cognate_kernels::cuda::launch::{Arguments, CudaError, Element, Engine, Matrix, Shape, TensorMap};
+use cognate_kernels::{Device, Tensor, matmul};
 use libloading::Library;
 
 use crate::ops::machine::Machine;
@@ -24,11 +27,34 @@ pub enum Order {
 }
 
 /// The kernels' library, in the order of one run.
-pub struct Shim<'l> {
-    library: &'l Library,
+pub struct Shim {
+    library: &'static Library,
     order: Order,
+    /// Whether it takes itself for a Hopper.
+    pub hopper: bool,
     /// Hash of everything read back: results are the same bits in every order.
     pub digest: Cell<u64>,
+    /// What is being recorded.
+    tape: RefCell<Option<Vec<Asked>>>,
+}
+
+/// A launch or a product, to be done again.
+#[derive(Clone)]
+enum Asked {
+    Launch(String, Shape, Arguments),
+    Product(Product, Matrix, (Matrix, Matrix), bool, Option<Matrix>),
+}
+
+struct Tape {
+    library: &'static Library,
+    order: Order,
+    commands: Vec<Asked>,
+}
+
+impl Shim {
+    pub fn new(library: &'static Library, order: Order, hopper: bool) -> Self {
+        Shim { library, order, hopper, digest: Cell::new(0), tape: RefCell::new(None) }
+    }
 }
 
 /// The shim's threads are fibers of one set of globals.
@@ -38,38 +64,19 @@ type Thunk = unsafe extern "C" fn(*mut *mut c_void);
 type Map = unsafe extern "C" fn(*mut TensorMap, *const c_void, u64, u64);
 type Launch = unsafe extern "C" fn(Thunk, *const u32, *const u32, u32, *mut *mut c_void, u32, u64);
 
-impl Engine for Shim<'_> {
+impl Engine for Shim {
     fn launch(
         &self,
         _source: &'static str,
         name: &str,
         shape: Shape,
-        mut arguments: Arguments,
+        arguments: Arguments,
     ) -> Result<(), CudaError> {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let (order, seed) = match self.order {
-            Order::Forward => (0, 0),
-            Order::Reverse => (1, 0),
-            Order::Random(seed) => (2, seed),
-        };
-        let block = [shape.block, 1, 1];
-        let mut pointers = arguments.pointers();
-        // SAFETY: the library is the shim's; a kernel's thunk has this type, and the launchers pass
-        // the arguments that the kernel takes: what these tests are about.
-        unsafe {
-            let thunk = self.library.get::<Thunk>(format!("launch_{name}\0").as_bytes()).map_err(missing)?;
-            let launch = self.library.get::<Launch>(b"cognate_shim_launch\0").map_err(missing)?;
-            launch(
-                *thunk,
-                shape.grid.as_ptr(),
-                block.as_ptr(),
-                shape.shared,
-                pointers.as_mut_ptr(),
-                order,
-                seed,
-            );
+        if let Some(tape) = &mut *self.tape.borrow_mut() {
+            tape.push(Asked::Launch(name.into(), shape, arguments));
+            return Ok(());
         }
-        Ok(())
+        launch(self.library, self.order, name, shape, arguments)
     }
 
     fn tensor_map(&self, matrix: Matrix) -> Result<TensorMap, CudaError> {
@@ -83,6 +90,45 @@ impl Engine for Shim<'_> {
     }
 }
 
+fn launch(
+    library: &Library,
+    order: Order,
+    name: &str,
+    shape: Shape,
+    mut arguments: Arguments,
+) -> Result<(), CudaError> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (order, seed) = match order {
+        Order::Forward => (0, 0),
+        Order::Reverse => (1, 0),
+        Order::Random(seed) => (2, seed),
+    };
+    let block = [shape.block, 1, 1];
+    let mut pointers = arguments.pointers();
+    // SAFETY: the library is the shim's; a kernel's thunk has this type, and the launchers pass
+    // the arguments that the kernel takes: what these tests are about.
+    unsafe {
+        let thunk = library.get::<Thunk>(format!("launch_{name}\0").as_bytes()).map_err(missing)?;
+        let launch = library.get::<Launch>(b"cognate_shim_launch\0").map_err(missing)?;
+        launch(*thunk, shape.grid.as_ptr(), block.as_ptr(), shape.shared, pointers.as_mut_ptr(), order, seed);
+    }
+    Ok(())
+}
+
+impl Replay for Tape {
+    fn replay(&self) -> Result<(), CudaError> {
+        self.commands.iter().cloned().try_for_each(|command| match command {
+            Asked::Launch(name, shape, arguments) => {
+                launch(self.library, self.order, &name, shape, arguments)
+            }
+            Asked::Product(product, out, operands, accumulate, bias) => {
+                multiply(product, out, operands, accumulate, bias);
+                Ok(())
+            }
+        })
+    }
+}
+
 fn missing(error: libloading::Error) -> CudaError {
     CudaError::Driver { place: "the shim's library".into(), reason: error.to_string() }
 }
@@ -91,7 +137,7 @@ fn layout(bytes: usize) -> std::alloc::Layout {
     std::alloc::Layout::from_size_align(bytes.max(1), 256).expect("a size")
 }
 
-impl Machine for Shim<'_> {
+impl Machine for Shim {
     fn allocate(&self, bytes: usize) -> u64 {
         // SAFETY: the size is not zero. Exactly as many bytes, so that the sanitizer sees the ends.
         unsafe { std::alloc::alloc(layout(bytes)) as u64 }
@@ -116,10 +162,134 @@ impl Machine for Shim<'_> {
     }
 }
 
+/// A device in all but speed: kernels by the shim, products by crate `gemm` over bf16 and fp32
+/// operands in place. Results are the same bits in every order of the threads.
+impl Accelerator for Shim {
+    fn name(&self) -> String {
+        format!("shim ({:?})", self.order)
+    }
+
+    fn hopper(&self) -> bool {
+        self.hopper
+    }
+
+    fn memory(&self) -> Result<(usize, usize), CudaError> {
+        Ok((1 << 30, 1 << 30))
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64, CudaError> {
+        Ok(Machine::allocate(self, bytes))
+    }
+
+    unsafe fn free(&self, address: u64, bytes: usize) -> Result<(), CudaError> {
+        Machine::free(self, address, bytes);
+        Ok(())
+    }
+
+    unsafe fn write(&self, address: u64, data: &[u8]) -> Result<(), CudaError> {
+        Machine::write(self, address, data);
+        Ok(())
+    }
+
+    unsafe fn read(&self, address: u64, data: &mut [u8]) -> Result<(), CudaError> {
+        Machine::read(self, address, data);
+        Ok(())
+    }
+
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), CudaError> {
+        // SAFETY: promised by the caller.
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) }
+        Ok(())
+    }
+
+    unsafe fn fill(&self, address: u64, bytes: usize, value: u8) -> Result<(), CudaError> {
+        // SAFETY: promised by the caller.
+        unsafe { std::ptr::write_bytes(address as *mut u8, value, bytes) }
+        Ok(())
+    }
+
+    fn product(
+        &self,
+        product: Product,
+        out: Matrix,
+        operands: (Matrix, Matrix),
+        accumulate: bool,
+        bias: Option<Matrix>,
+    ) -> Result<(), CudaError> {
+        match &mut *self.tape.borrow_mut() {
+            Some(tape) => tape.push(Asked::Product(product, out, operands, accumulate, bias)),
+            None => multiply(product, out, operands, accumulate, bias),
+        }
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<(), CudaError> {
+        Ok(())
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<(), CudaError>) -> Recorded {
+        *self.tape.borrow_mut() = Some(Vec::new());
+        let done = work();
+        let commands = self.tape.take().expect("what was recorded");
+        done?;
+        Ok(Some(Box::new(Tape { library: self.library, order: self.order, commands })))
+    }
+}
+
+/// As cuBLASLt does it: operands as they are stored, sums in fp32.
+fn multiply(
+    product: Product,
+    out: Matrix,
+    (left, right): (Matrix, Matrix),
+    accumulate: bool,
+    bias: Option<Matrix>,
+) {
+    let (m, n, _) = product.sizes(left, right);
+    assert_eq!((out.rows, out.cols), (m, n), "the product's shape");
+    assert_eq!(left.element, right.element, "operands are of one type");
+    let (left, right) = (values(left), values(right));
+    let mut result = Tensor::zeros(Device::Cpu, m, n);
+    match product {
+        Product::Forward => matmul::forward(&mut result, &left, &right),
+        Product::Input => matmul::backward_input(&mut result, &left, &right),
+        Product::Weight => matmul::backward_weight(&mut result, &left, &right),
+    }
+    let mut sum = result.f32().to_vec();
+    if let Some(bias) = bias {
+        assert_eq!((bias.rows, bias.cols, bias.element), (1, n, out.element), "the bias");
+        let bias = values(bias);
+        sum.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(bias.f32()).for_each(|(x, b)| *x += b));
+    }
+    if accumulate {
+        sum.iter_mut().zip(values(out).f32()).for_each(|(x, old)| *x += old);
+    }
+    let bytes: Vec<u8> = match out.element {
+        Element::Bf16 => sum.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+        _ => sum.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    };
+    // SAFETY: the matrix is where its maker promised.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), out.address() as *mut u8, bytes.len()) }
+}
+
+/// A matrix of bf16 or fp32 as a tensor.
+fn values(from: Matrix) -> Tensor {
+    let mut bytes = vec![0u8; from.bytes()];
+    // SAFETY: the matrix is where its maker promised.
+    unsafe { std::ptr::copy_nonoverlapping(from.address() as *const u8, bytes.as_mut_ptr(), bytes.len()) }
+    let values: Vec<f32> = match from.element {
+        Element::Bf16 => bytes
+            .chunks_exact(2)
+            .map(|b| half::bf16::from_bits(u16::from_le_bytes([b[0], b[1]])).to_f32())
+            .collect(),
+        _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+    };
+    Tensor::from_slice(Device::Cpu, from.rows, from.cols, &values)
+}
+
 /// Runs `check` in four orders, and holds them to one result, bit for bit.
-pub fn in_every_order(library: &Library, check: impl Fn(&dyn Machine)) {
+pub fn in_every_order(library: &'static Library, check: impl Fn(&dyn Machine)) {
     let digests = [Order::Forward, Order::Reverse, Order::Random(1), Order::Random(2)].map(|order| {
-        let shim = Shim { library, order, digest: Cell::new(0) };
+        let shim = Shim::new(library, order, false);
         check(&shim);
         shim.digest.get()
     });
@@ -135,11 +305,12 @@ const CHILD: &str = "COGNATE_SHIM_LIBRARY";
 
 /// Runs `body` with the kernels' library in a child process under the sanitizers, and gives what the
 /// child printed. In the child, `None`.
-fn child(test: &str, plant: Option<Plant>, body: impl FnOnce(&Library)) -> Option<Output> {
+fn child(test: &str, plant: Option<Plant>, body: impl FnOnce(&'static Library)) -> Option<Output> {
     if let Some(path) = std::env::var_os(CHILD) {
         // SAFETY: the library has no initialisers beyond empty vectors.
         let library = unsafe { Library::new(path) }.expect("the library loads");
-        body(&library);
+        // For as long as the process: recorded work refers to it.
+        body(Box::leak(Box::new(library)));
         return None;
     }
     let library = build(plant);
@@ -157,7 +328,7 @@ fn child(test: &str, plant: Option<Plant>, body: impl FnOnce(&Library)) -> Optio
 }
 
 /// Runs `body` under the sanitizers; it must pass.
-pub fn sanitized(test: &str, body: impl FnOnce(&Library)) {
+pub fn sanitized(test: &str, body: impl FnOnce(&'static Library)) {
     if let Some(output) = child(test, None, body) {
         let log = log(&output);
         assert!(output.status.success(), "{log}");
@@ -166,7 +337,7 @@ pub fn sanitized(test: &str, body: impl FnOnce(&Library)) {
 }
 
 /// Runs `body` on kernels with a planted fault; it must fail and say one of `signs`.
-pub fn caught(test: &str, plant: Plant, signs: &[&str], body: impl FnOnce(&Library)) {
+pub fn caught(test: &str, plant: Plant, signs: &[&str], body: impl FnOnce(&'static Library)) {
     if let Some(output) = child(test, Some(plant), body) {
         let log = log(&output);
         assert!(!output.status.success(), "the fault was not seen:\n{log}");
@@ -222,7 +393,7 @@ static BUILD: Mutex<()> = Mutex::new(());
 /// only the kernels that are to show it are built.
 fn build(plant: Option<Plant>) -> PathBuf {
     let _one = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = &kernels();
     let mut texts: Vec<(String, String)> = ["", "cuda", "shim", "lab/attention"]
         .into_iter()
         .flat_map(|folder| {
@@ -302,4 +473,14 @@ fn build(plant: Option<Plant>) -> PathBuf {
 fn run(command: &mut Command) {
     let output = command.output().expect("the compiler starts");
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// This crate's folder: the tests of the model use this file too.
+fn kernels() -> PathBuf {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder
+        .ancestors()
+        .map(|dir| dir.join("kernels"))
+        .find(|dir| dir.join("shim").is_dir())
+        .expect("kernels/")
 }

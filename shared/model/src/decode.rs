@@ -24,28 +24,37 @@ pub struct Request<'a> {
     pub samples: usize,
 }
 
-struct Sequence {
-    pages: Vec<u32>,
+pub(crate) struct Sequence {
+    pub pages: Vec<u32>,
     /// Positions in the cache.
-    length: usize,
+    pub length: usize,
     /// Drawn, not yet fed: its logits are spent.
-    pending: Option<u32>,
+    pub pending: Option<u32>,
 }
 
 /// The pages that are free, and how many sequences hold each of the others.
-struct Pages {
+pub(crate) struct Pages {
     free: Vec<u32>,
     holders: Vec<u32>,
 }
 
 impl Pages {
-    fn take(&mut self) -> Option<u32> {
+    pub fn new(count: usize) -> Self {
+        Pages { free: (0..count as u32).rev().collect(), holders: vec![0; count] }
+    }
+
+    pub fn take(&mut self) -> Option<u32> {
         let page = self.free.pop()?;
         self.holders[page as usize] = 1;
         Some(page)
     }
 
-    fn release(&mut self, page: u32) {
+    /// One sequence more holds `page`.
+    pub fn share(&mut self, page: u32) {
+        self.holders[page as usize] += 1;
+    }
+
+    pub fn release(&mut self, page: u32) {
         let holders = &mut self.holders[page as usize];
         *holders -= 1;
         if *holders == 0 {
@@ -81,7 +90,7 @@ pub struct Decoder {
 }
 
 /// Tokens of prompts prefilled in one pass.
-const PREFILL: usize = 4096;
+pub(crate) const PREFILL: usize = 4096;
 
 impl Decoder {
     /// A decoder of at most `max_sequences` sequences of at most `max_length` tokens each (prompt
@@ -100,7 +109,7 @@ impl Decoder {
             next: 0,
             ids: Vec::with_capacity(max_sequences),
             sequences: Vec::with_capacity(max_sequences),
-            pages: Pages { free: (0..count as u32).rev().collect(), holders: vec![0; count] },
+            pages: Pages::new(count),
             caches: (0..config.num_hidden_layers).map(cache).collect(),
             activations: Activations::new(config, device, max_sequences, None),
             positions: Vec::new(),
@@ -219,7 +228,7 @@ impl Decoder {
                 let mut own = pages.clone();
                 if sample > 0 {
                     let shared = length / PAGE;
-                    pages[..shared].iter().for_each(|&page| self.pages.holders[page as usize] += 1);
+                    pages[..shared].iter().for_each(|&page| self.pages.share(page));
                     if shared < pages.len() {
                         let copy = self.pages.take().ok_or_else(no_page)?;
                         self.caches
@@ -346,6 +355,6 @@ impl Decoder {
     }
 }
 
-fn no_page() -> ModelError {
+pub(crate) fn no_page() -> ModelError {
     ModelError::Capacity("no page of the cache is free".into())
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use cognate_kernels::cuda::launch::CudaError;
+
 /// An error of this crate. Texts are fragments that name the place and the cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +41,9 @@ pub enum ModelError {
     /// A decoder asked for more than it was made for.
     #[error("decoder: {0}")]
     Capacity(String),
+    /// A device that is not there, that failed, or that has too little memory.
+    #[error(transparent)]
+    Device(#[from] CudaError),
 }
 
 impl ModelError {
@@ -46,6 +51,7 @@ impl ModelError {
     pub fn is_data(&self) -> bool {
         match self {
             ModelError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            ModelError::Device(error) => matches!(error, CudaError::Missing(_) | CudaError::NoDevice { .. }),
             ModelError::Capacity(_) => false,
             _ => true,
         }

@@ -2,11 +2,11 @@
 //! lists; written as one file, the same bytes for the same weights.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use cognate_kernels::Tensor;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -31,6 +31,42 @@ impl Dtype {
             Dtype::F32 => "float32",
             Dtype::Bf16 => "bfloat16",
         }
+    }
+}
+
+/// Where weights come from when they are written: tensors of the CPU, or a device that is asked
+/// for one slot after another.
+pub(crate) trait Source {
+    fn slots(&self, config: &LlamaConfig) -> Vec<Slot>;
+    fn values(&self, slot: &Slot) -> Result<Cow<'_, [f32]>, ModelError>;
+}
+
+/// Where weights go when they are read: `read` fills the values of one slot.
+pub(crate) trait Sink {
+    fn slots(&self, config: &LlamaConfig) -> Vec<Slot>;
+    fn put(&mut self, slot: &Slot, read: Fill<'_>) -> Result<(), ModelError>;
+}
+
+/// Fills as many values as a slot has.
+pub(crate) type Fill<'f> = &'f mut dyn FnMut(&mut [f32]) -> Result<(), ModelError>;
+
+impl Source for Weights {
+    fn slots(&self, config: &LlamaConfig) -> Vec<Slot> {
+        Weights::slots(self, config)
+    }
+
+    fn values(&self, slot: &Slot) -> Result<Cow<'_, [f32]>, ModelError> {
+        Ok(Cow::Borrowed(&self.tensors()[slot.tensor].f32()[slot.offset..slot.offset + slot.len()]))
+    }
+}
+
+impl Sink for Weights {
+    fn slots(&self, config: &LlamaConfig) -> Vec<Slot> {
+        Weights::slots(self, config)
+    }
+
+    fn put(&mut self, slot: &Slot, read: Fill<'_>) -> Result<(), ModelError> {
+        read(&mut self.tensors_mut()[slot.tensor].f32_mut()[slot.offset..slot.offset + slot.len()])
     }
 }
 
@@ -80,7 +116,7 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
 
 /// Reads all weights of `config` from `dir`.
 pub(crate) fn read_weights(
-    weights: &mut Weights,
+    weights: &mut dyn Sink,
     config: &LlamaConfig,
     dir: &Path,
 ) -> Result<(), ModelError> {
@@ -92,14 +128,12 @@ pub(crate) fn read_weights(
             found.insert(name.to_owned(), (f, view));
         }
     }
-    let slots = weights.slots(config);
-    let mut tensors = weights.tensors_mut();
-    for slot in &slots {
+    for slot in &weights.slots(config) {
         let Some((f, view)) = found.remove(&slot.name) else {
             let path = if files.len() == 1 { files[0].path.clone() } else { dir.into() };
             return Err(ModelError::MissingTensor { path, name: slot.name.clone() });
         };
-        read_slot(tensors[slot.tensor], slot, &view, &files[f].path)?;
+        weights.put(slot, &mut |out| read_slot(out, slot, &view, &files[f].path))?;
     }
     // Old files carry the rotary frequencies, and tied ones sometimes a copy of the embedding.
     let tied = |name: &str| config.tie_word_embeddings && name == "lm_head.weight";
@@ -110,7 +144,7 @@ pub(crate) fn read_weights(
     }
 }
 
-fn read_slot(tensor: &mut Tensor, slot: &Slot, view: &TensorView<'_>, path: &Path) -> Result<(), ModelError> {
+fn read_slot(out: &mut [f32], slot: &Slot, view: &TensorView<'_>, path: &Path) -> Result<(), ModelError> {
     if view.shape() != slot.shape.as_slice() {
         return Err(ModelError::Shape {
             path: path.into(),
@@ -119,7 +153,6 @@ fn read_slot(tensor: &mut Tensor, slot: &Slot, view: &TensorView<'_>, path: &Pat
             found: view.shape().to_vec(),
         });
     }
-    let out = &mut tensor.f32_mut()[slot.offset..slot.offset + slot.len()];
     let bytes = view.data();
     // Bytes of a mapped file need not be aligned for their type.
     match view.dtype() {
@@ -148,9 +181,11 @@ fn read_slot(tensor: &mut Tensor, slot: &Slot, view: &TensorView<'_>, path: &Pat
 
 /// A part of a tensor as the writer sees it, converted when its turn comes.
 struct Part<'a> {
-    values: &'a [f32],
-    shape: &'a [usize],
+    source: &'a dyn Source,
+    slot: &'a Slot,
     dtype: Dtype,
+    /// Why a device did not give its values; the writer has no way to say so.
+    failed: &'a RefCell<Option<ModelError>>,
 }
 
 impl View for Part<'_> {
@@ -162,16 +197,20 @@ impl View for Part<'_> {
     }
 
     fn shape(&self) -> &[usize] {
-        self.shape
+        &self.slot.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        match self.dtype {
-            Dtype::F32 if cfg!(target_endian = "little") => Cow::Borrowed(bytemuck::cast_slice(self.values)),
-            Dtype::F32 => Cow::Owned(self.values.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            Dtype::Bf16 => {
-                let mut half = vec![bf16::ZERO; self.values.len()];
-                half.convert_from_f32_slice(self.values);
+        let values = self.source.values(self.slot).unwrap_or_else(|error| {
+            self.failed.borrow_mut().get_or_insert(error);
+            Cow::Owned(vec![0.0; self.slot.len()])
+        });
+        match (self.dtype, values) {
+            (Dtype::F32, Cow::Borrowed(values)) => bytes(values),
+            (Dtype::F32, values) => Cow::Owned(values.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            (Dtype::Bf16, values) => {
+                let mut half = vec![bf16::ZERO; values.len()];
+                half.convert_from_f32_slice(&values);
                 Cow::Owned(half.iter().flat_map(|x| x.to_le_bytes()).collect())
             }
         }
@@ -182,60 +221,89 @@ impl View for Part<'_> {
             Dtype::F32 => 4,
             Dtype::Bf16 => 2,
         };
-        self.values.len() * width
+        self.slot.len() * width
     }
+}
+
+/// Values as a file has them.
+fn bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        return Cow::Borrowed(bytemuck::cast_slice(values));
+    }
+    Cow::Owned(values.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
 /// Writes sets of weights under a prefix each (`""` for a model) to one file, and makes it
 /// durable.
 pub(crate) fn write_weights(
-    sets: &[(&str, &Weights)],
+    sets: &[(&str, &dyn Source)],
     config: &LlamaConfig,
     path: &Path,
     dtype: Dtype,
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), ModelError> {
     let mut slots = Vec::new();
-    for (prefix, weights) in sets {
-        let tensors = weights.tensors();
-        for slot in weights.slots(config) {
-            slots.push((format!("{prefix}{}", slot.name), tensors[slot.tensor], slot));
+    for &(prefix, source) in sets {
+        for slot in source.slots(config) {
+            slots.push((format!("{prefix}{}", slot.name), source, slot));
         }
     }
-    let parts = slots.iter().map(|(name, tensor, slot)| {
-        let values = &tensor.f32()[slot.offset..slot.offset + slot.len()];
-        (name.as_str(), Part { values, shape: &slot.shape, dtype })
-    });
+    let failed = RefCell::new(None);
+    let parts = slots
+        .iter()
+        .map(|(name, source, slot)| (name.as_str(), Part { source: *source, slot, dtype, failed: &failed }));
     // One key at most, or the header's order would be that of a hash map.
     let metadata: HashMap<String, String> = metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     safetensors::serialize_to_file(parts, Some(metadata), path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(source) => ModelError::Io { path: path.into(), source },
         other => ModelError::Format { path: path.into(), reason: other.to_string() },
     })?;
+    if let Some(error) = failed.take() {
+        return Err(error);
+    }
     File::open(path).and_then(|f| f.sync_all()).map_err(ModelError::io(path))
 }
 
 /// Reads sets of weights written by [`write_weights`] and returns the file's metadata.
 pub(crate) fn read_sets(
-    sets: &mut [(&str, &mut Weights)],
+    sets: &mut [(&str, &mut dyn Sink)],
     config: &LlamaConfig,
     path: &Path,
 ) -> Result<HashMap<String, String>, ModelError> {
     let file = Mapped::open(path)?;
     let parsed = file.parse()?;
     for (prefix, weights) in sets {
-        let slots = weights.slots(config);
-        let mut tensors = weights.tensors_mut();
-        for slot in &slots {
+        for slot in &weights.slots(config) {
             let name = format!("{prefix}{}", slot.name);
             let view =
                 parsed.tensor(&name).map_err(|_| ModelError::MissingTensor { path: path.into(), name })?;
-            read_slot(tensors[slot.tensor], slot, &view, path)?;
+            weights.put(slot, &mut |out| read_slot(out, slot, &view, path))?;
         }
     }
     let (_, header) = SafeTensors::read_metadata(&file.map)
         .map_err(|e| ModelError::Format { path: path.into(), reason: e.to_string() })?;
     Ok(header.metadata().clone().unwrap_or_default())
+}
+
+/// `f32` values as one row, and their number.
+struct Flat<'a>(&'a [f32], usize);
+
+impl View for Flat<'_> {
+    fn dtype(&self) -> safetensors::Dtype {
+        safetensors::Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        std::slice::from_ref(&self.1)
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        bytes(self.0)
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.0)
+    }
 }
 
 /// Writes flat parts under names to one file, and makes it durable.
@@ -244,10 +312,7 @@ pub(crate) fn write_parts(
     parts: &[(String, &[f32])],
     metadata: HashMap<String, String>,
 ) -> Result<(), ModelError> {
-    let shapes: Vec<[usize; 1]> = parts.iter().map(|(_, values)| [values.len()]).collect();
-    let views = parts.iter().zip(&shapes).map(|((name, values), shape)| {
-        (name.as_str(), Part { values, shape: shape.as_slice(), dtype: Dtype::F32 })
-    });
+    let views = parts.iter().map(|(name, values)| (name.as_str(), Flat(values, values.len())));
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(source) => ModelError::Io { path: path.into(), source },
         other => ModelError::Format { path: path.into(), reason: other.to_string() },

@@ -6,12 +6,14 @@
 //! - [`ShardedAdamW`]: the same between the processes of a data-parallel run.
 //! - [`Decoder`]: many sequences at once over a paged key/value cache.
 //! - [`Hidden`]: the hidden states of every layer.
+//! - [`cuda`]: the same on a GPU, in 16 bits; [`placed`]: on whichever device was chosen.
 //! - [`Plan`]: the memory and work of a training step, by arithmetic.
 //!
 //! Results are bitwise the same for any number of threads, and what is computed for a document or
 //! a sequence does not depend on the others beside it.
 
 mod config;
+pub mod cuda;
 mod decode;
 mod error;
 mod files;
@@ -21,6 +23,7 @@ mod lora;
 mod model;
 mod optimizer;
 mod packing;
+pub mod placed;
 mod plan;
 mod sharded;
 mod train;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cognate_kernels::Device;
 
-use crate::files::{read_weights, write_weights};
+use crate::files::{Source, read_weights, write_weights};
 use crate::{Dtype, LlamaConfig, ModelError, Weights};
 
 /// A Llama-architecture model. Training and decoding borrow it; only the optimizer changes it.
@@ -39,16 +39,7 @@ impl Model {
     /// Writes `config.json` and `model.safetensors` into `dir`, which must exist, and makes both
     /// durable. Atomicity is the caller's: write to a fresh directory and rename it.
     pub fn save(&self, dir: &Path, dtype: Dtype) -> Result<(), ModelError> {
-        let mut config = self.config.to_json();
-        config["torch_dtype"] = dtype.name().into();
-        let path = dir.join("config.json");
-        let text = format!("{config:#}\n");
-        let mut file = std::fs::File::create(&path).map_err(ModelError::io(&path))?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(ModelError::io(&path))?;
-        // transformers refuses files that do not say for which framework they are.
-        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-        let path = dir.join("model.safetensors");
-        write_weights(&[("", &self.weights)], &self.config, &path, dtype, &metadata)
+        save(&self.config, &self.weights, dir, dtype)
     }
 
     pub fn config(&self) -> &LlamaConfig {
@@ -72,4 +63,23 @@ impl Model {
     pub fn parameters(&self) -> usize {
         self.config.parameters()
     }
+}
+
+/// Writes `config.json` and `model.safetensors`; see [`Model::save`].
+pub(crate) fn save(
+    config: &LlamaConfig,
+    weights: &dyn Source,
+    dir: &Path,
+    dtype: Dtype,
+) -> Result<(), ModelError> {
+    let mut fields = config.to_json();
+    fields["torch_dtype"] = dtype.name().into();
+    let path = dir.join("config.json");
+    let text = format!("{fields:#}\n");
+    let mut file = std::fs::File::create(&path).map_err(ModelError::io(&path))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(ModelError::io(&path))?;
+    // transformers refuses files that do not say for which framework they are.
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    let path = dir.join("model.safetensors");
+    write_weights(&[("", weights)], config, &path, dtype, &metadata)
 }

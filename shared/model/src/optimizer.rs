@@ -5,7 +5,7 @@ use std::path::Path;
 
 use cognate_kernels::adamw;
 
-use crate::files::{read_sets, write_weights};
+use crate::files::{Sink, Source, read_sets, write_weights};
 use crate::weights::Slot;
 use crate::{Dtype, Model, ModelError, Trainer, Weights};
 
@@ -122,7 +122,7 @@ impl AdamW {
     /// Writes moments and step count to `path` (safetensors, F32), durably. Atomicity is the
     /// caller's.
     pub fn save(&self, model: &Model, path: &Path) -> Result<(), ModelError> {
-        let sets = [("exp_avg.", &self.first), ("exp_avg_sq.", &self.second)];
+        let sets: [(_, &dyn Source); 2] = [("exp_avg.", &self.first), ("exp_avg_sq.", &self.second)];
         let metadata = BTreeMap::from([("steps".to_owned(), self.steps.to_string())]);
         write_weights(&sets, &model.config, path, Dtype::F32, &metadata)
     }
@@ -130,7 +130,8 @@ impl AdamW {
     /// Reads what [`AdamW::save`] wrote for a model of the same shape; `config` is not stored.
     pub fn open(path: &Path, model: &Model, config: AdamWConfig) -> Result<Self, ModelError> {
         let mut state = AdamW::new(model, config);
-        let mut sets = [("exp_avg.", &mut state.first), ("exp_avg_sq.", &mut state.second)];
+        let mut sets: [(_, &mut dyn Sink); 2] =
+            [("exp_avg.", &mut state.first), ("exp_avg_sq.", &mut state.second)];
         let metadata = read_sets(&mut sets, &model.config, path)?;
         let steps = metadata.get("steps").and_then(|s| s.parse().ok());
         state.steps = steps.ok_or_else(|| ModelError::Format {

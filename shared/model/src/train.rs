@@ -48,7 +48,7 @@ pub struct PolicyTerms<'a> {
 
 impl Batch<'_> {
     /// The terms of token `t`.
-    fn terms(&self, t: usize) -> Terms {
+    pub(crate) fn terms(&self, t: usize) -> Terms {
         let pick = |slice: &[f32]| slice.get(t).copied();
         let mut terms = Terms { cross_entropy: pick(self.cross_entropy).unwrap_or(0.0), ..Terms::default() };
         if let Some(p) = &self.policy {
@@ -63,13 +63,13 @@ impl Batch<'_> {
     }
 
     /// Weight of the value term of token `t`.
-    fn value_weight(&self, t: usize) -> f32 {
+    pub(crate) fn value_weight(&self, t: usize) -> f32 {
         self.policy.and_then(|p| p.value_weight.get(t).copied()).unwrap_or(0.0)
     }
 
     /// What [`RatioLevel::Sequence`] puts in the place of each token's own ratio, `[T]`, from the
     /// present log-probabilities; empty where there is nothing to compare them with.
-    fn sequence_means(&self, logprobs: &[f32]) -> Vec<SequenceMeans> {
+    pub(crate) fn sequence_means(&self, logprobs: &[f32]) -> Vec<SequenceMeans> {
         let Some(p) = &self.policy else { return Vec::new() };
         let mut means = vec![SequenceMeans::default(); self.tokens.len()];
         for span in self.starts.windows(2) {
@@ -88,7 +88,33 @@ impl Batch<'_> {
         means
     }
 
-    fn check(&self) -> Result<(), ModelError> {
+    /// Fills `rows` with the rows that predict a token of some weight, ascending.
+    pub(crate) fn predicting(
+        &self,
+        positions: &[u32],
+        values: bool,
+        rows: &mut Vec<u32>,
+    ) -> Result<(), ModelError> {
+        rows.clear();
+        for (t, &position) in positions.iter().enumerate() {
+            let terms = self.terms(t);
+            let weights = [terms.cross_entropy, terms.policy, terms.kl, self.value_weight(t)];
+            if weights == [0.0; 4] {
+                continue;
+            }
+            if position == 0 {
+                let reason = format!("token {t} opens a document and has a weight, but nothing predicts it");
+                return Err(ModelError::Batch(reason));
+            }
+            if weights[3] != 0.0 && !values {
+                return Err(ModelError::Batch(format!("the value of token {t} has a weight, but no head")));
+            }
+            rows.push(t as u32 - 1);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
         let n = self.tokens.len();
         let length = |name: &str, slice: &[f32], optional: bool| {
             if slice.len() == n || (optional && slice.is_empty()) {
@@ -215,22 +241,7 @@ impl Trainer {
         batch.check()?;
         let work = &mut self.work;
         check(&model.config, batch.tokens, batch.starts, &mut work.positions)?;
-        work.rows.clear();
-        for (t, &position) in work.positions.iter().enumerate() {
-            let terms = batch.terms(t);
-            let weights = [terms.cross_entropy, terms.policy, terms.kl, batch.value_weight(t)];
-            if weights == [0.0; 4] {
-                continue;
-            }
-            if position == 0 {
-                let reason = format!("token {t} opens a document and has a weight, but nothing predicts it");
-                return Err(ModelError::Batch(reason));
-            }
-            if weights[3] != 0.0 && self.values.is_none() {
-                return Err(ModelError::Batch(format!("the value of token {t} has a weight, but no head")));
-            }
-            work.rows.push(t as u32 - 1);
-        }
+        batch.predicting(&work.positions, self.values.is_some(), &mut work.rows)?;
         let mut sums = StepSums::default();
         work.means.clear();
         if objective.ratio == RatioLevel::Sequence {

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use cognate_kernels::{Tensor, adamw};
+use cognate_kernels::{Device, Tensor, adamw};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::{AdamWConfig, Model, ModelError};
+use crate::{AdamWConfig, LlamaConfig, ModelError};
 
 /// `v = w · x + b`, with gradients and AdamW's moments. `C` weights, then the bias.
 pub struct ValueHead {
@@ -24,8 +24,8 @@ const NAMES: [&str; 3] = ["value_head", "exp_avg.value_head", "exp_avg_sq.value_
 
 impl ValueHead {
     /// A head that values every state 0.
-    pub fn new(model: &Model) -> Self {
-        let zeros = || Tensor::zeros(model.device(), 1, model.config().hidden_size + 1);
+    pub fn new(config: &LlamaConfig) -> Self {
+        let zeros = || Tensor::zeros(Device::Cpu, 1, config.hidden_size + 1);
         ValueHead { weights: zeros(), gradient: zeros(), first: zeros(), second: zeros(), steps: 0 }
     }
 
@@ -107,13 +107,13 @@ impl ValueHead {
     }
 
     /// Reads what [`ValueHead::save`] wrote for a model of the same shape.
-    pub fn open(path: &Path, model: &Model) -> Result<Self, ModelError> {
+    pub fn open(path: &Path, config: &LlamaConfig) -> Result<Self, ModelError> {
         let bad = |reason: String| ModelError::Format { path: path.into(), reason };
         let bytes = std::fs::read(path).map_err(ModelError::io(path))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
         let steps = header.metadata().as_ref().and_then(|m| m.get("steps")?.parse().ok());
-        let mut head = ValueHead::new(model);
+        let mut head = ValueHead::new(config);
         head.steps = steps.ok_or_else(|| bad("no step count: not a value head".into()))?;
         for (name, tensor) in NAMES.iter().zip([&mut head.weights, &mut head.first, &mut head.second]) {
             let view = file.tensor(name).map_err(|e| bad(e.to_string()))?;

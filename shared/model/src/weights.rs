@@ -7,16 +7,17 @@ use rayon::prelude::*;
 
 use crate::LlamaConfig;
 
-/// One tensor for each weight of the model; also its gradients.
+/// One tensor for each weight of the model; also its gradients. `T` is a matrix on a device where it
+/// is no tensor of the CPU.
 #[derive(Clone, Debug)]
-pub struct Weights {
+pub struct Weights<T = Tensor> {
     /// `[V, C]`; the head too where it is tied.
-    pub embedding: Tensor,
-    pub layers: Vec<LayerWeights>,
+    pub embedding: T,
+    pub layers: Vec<LayerWeights<T>>,
     /// `[1, C]`
-    pub norm: Tensor,
+    pub norm: T,
     /// `[V, C]`, absent where tied.
-    pub head: Option<Tensor>,
+    pub head: Option<T>,
 }
 
 /// Gradients have the shape of the weights.
@@ -24,21 +25,21 @@ pub type Gradients = Weights;
 
 /// The weights of one layer.
 #[derive(Clone, Debug)]
-pub struct LayerWeights {
+pub struct LayerWeights<T = Tensor> {
     /// `[1, C]`
-    pub attention_norm: Tensor,
+    pub attention_norm: T,
     /// Queries, keys and values as one product, `[(H + 2G) D, C]`.
-    pub qkv: Tensor,
+    pub qkv: T,
     /// `[1, (H + 2G) D]`
-    pub qkv_bias: Option<Tensor>,
+    pub qkv_bias: Option<T>,
     /// `[C, H D]`
-    pub out: Tensor,
+    pub out: T,
     /// `[1, C]`
-    pub mlp_norm: Tensor,
+    pub mlp_norm: T,
     /// Gate above up, `[2F, C]`.
-    pub gate_up: Tensor,
+    pub gate_up: T,
     /// `[C, F]`
-    pub down: Tensor,
+    pub down: T,
 }
 
 /// A tensor of a model file inside the fused ones.
@@ -64,26 +65,95 @@ impl Slot {
     }
 }
 
+impl<T> Weights<T> {
+    /// One `make(rows, cols)` for each weight of a model of this shape.
+    pub fn build(config: &LlamaConfig, mut make: impl FnMut(usize, usize) -> T) -> Self {
+        let (c, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
+        Weights {
+            embedding: make(config.vocab_size, c),
+            layers: (0..config.num_hidden_layers)
+                .map(|_| LayerWeights {
+                    attention_norm: make(1, c),
+                    qkv: make(heads.row(), c),
+                    qkv_bias: config.has_bias().then(|| make(1, heads.row())),
+                    out: make(c, heads.out()),
+                    mlp_norm: make(1, c),
+                    gate_up: make(2 * f, c),
+                    down: make(c, f),
+                })
+                .collect(),
+            norm: make(1, c),
+            head: (!config.tie_word_embeddings).then(|| make(config.vocab_size, c)),
+        }
+    }
+
+    /// All tensors, in the order of [`Slot::tensor`].
+    pub fn tensors(&self) -> Vec<&T> {
+        let mut all = vec![&self.embedding];
+        for layer in &self.layers {
+            all.extend([&layer.attention_norm, &layer.qkv]);
+            all.extend(&layer.qkv_bias);
+            all.extend([&layer.out, &layer.mlp_norm, &layer.gate_up, &layer.down]);
+        }
+        all.push(&self.norm);
+        all.extend(&self.head);
+        all
+    }
+
+    /// As [`Weights::tensors`], writable.
+    pub fn tensors_mut(&mut self) -> Vec<&mut T> {
+        let mut all = vec![&mut self.embedding];
+        for layer in &mut self.layers {
+            all.extend([&mut layer.attention_norm, &mut layer.qkv]);
+            all.extend(&mut layer.qkv_bias);
+            all.extend([&mut layer.out, &mut layer.mlp_norm, &mut layer.gate_up, &mut layer.down]);
+        }
+        all.push(&mut self.norm);
+        all.extend(&mut self.head);
+        all
+    }
+
+    /// Every tensor of a model file, by name, and where it stands in the fused ones.
+    pub fn slots(&self, config: &LlamaConfig) -> Vec<Slot> {
+        Weights::<Tensor>::layout(config)
+    }
+}
+
 impl Weights {
+    /// As [`Weights::slots`], for weights that need not exist.
+    pub fn layout(config: &LlamaConfig) -> Vec<Slot> {
+        let (c, f, v, heads) =
+            (config.hidden_size, config.intermediate_size, config.vocab_size, config.heads());
+        let (q, k) = (heads.out(), heads.key * heads.dim);
+        let mut list = Slots { slots: Vec::new(), tensor: 0, offset: 0 };
+        list.part("model.embed_tokens.weight", &[v, c]);
+        for l in 0..config.num_hidden_layers {
+            let name = |rest: &str| format!("model.layers.{l}.{rest}");
+            list.next(&name("input_layernorm.weight"), &[c]);
+            list.next(&name("self_attn.q_proj.weight"), &[q, c]);
+            list.part(&name("self_attn.k_proj.weight"), &[k, c]);
+            list.part(&name("self_attn.v_proj.weight"), &[k, c]);
+            if config.has_bias() {
+                list.next(&name("self_attn.q_proj.bias"), &[q]);
+                list.part(&name("self_attn.k_proj.bias"), &[k]);
+                list.part(&name("self_attn.v_proj.bias"), &[k]);
+            }
+            list.next(&name("self_attn.o_proj.weight"), &[c, q]);
+            list.next(&name("post_attention_layernorm.weight"), &[c]);
+            list.next(&name("mlp.gate_proj.weight"), &[f, c]);
+            list.part(&name("mlp.up_proj.weight"), &[f, c]);
+            list.next(&name("mlp.down_proj.weight"), &[c, f]);
+        }
+        list.next("model.norm.weight", &[c]);
+        if !config.tie_word_embeddings {
+            list.next("lm_head.weight", &[v, c]);
+        }
+        list.slots
+    }
+
     /// All zero.
     pub fn zeros(config: &LlamaConfig, device: Device) -> Self {
-        let (c, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
-        let zeros = |rows, cols| Tensor::zeros(device, rows, cols);
-        let layer = |_| LayerWeights {
-            attention_norm: zeros(1, c),
-            qkv: zeros(heads.row(), c),
-            qkv_bias: config.has_bias().then(|| zeros(1, heads.row())),
-            out: zeros(c, heads.out()),
-            mlp_norm: zeros(1, c),
-            gate_up: zeros(2 * f, c),
-            down: zeros(c, f),
-        };
-        Weights {
-            embedding: zeros(config.vocab_size, c),
-            layers: (0..config.num_hidden_layers).map(layer).collect(),
-            norm: zeros(1, c),
-            head: (!config.tie_word_embeddings).then(|| zeros(config.vocab_size, c)),
-        }
+        Weights::build(config, |rows, cols| Tensor::zeros(device, rows, cols))
     }
 
     /// Fresh weights: normal with deviation `initializer_range`, the two projections into the
@@ -114,68 +184,6 @@ impl Weights {
             tensors[slot.tensor].f32_mut()[slot.offset..slot.offset + values.len()].copy_from_slice(&values);
         }
         weights
-    }
-
-    /// All tensors, in the order of [`Slot::tensor`].
-    pub fn tensors(&self) -> Vec<&Tensor> {
-        let mut all = vec![&self.embedding];
-        for layer in &self.layers {
-            all.extend([&layer.attention_norm, &layer.qkv]);
-            all.extend(&layer.qkv_bias);
-            all.extend([&layer.out, &layer.mlp_norm, &layer.gate_up, &layer.down]);
-        }
-        all.push(&self.norm);
-        all.extend(&self.head);
-        all
-    }
-
-    /// As [`Weights::tensors`], writable.
-    pub fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
-        let mut all = vec![&mut self.embedding];
-        for layer in &mut self.layers {
-            all.extend([&mut layer.attention_norm, &mut layer.qkv]);
-            all.extend(&mut layer.qkv_bias);
-            all.extend([&mut layer.out, &mut layer.mlp_norm, &mut layer.gate_up, &mut layer.down]);
-        }
-        all.push(&mut self.norm);
-        all.extend(&mut self.head);
-        all
-    }
-
-    /// Every tensor of a model file, by name, and where it stands in the fused ones.
-    pub fn slots(&self, config: &LlamaConfig) -> Vec<Slot> {
-        Self::layout(config)
-    }
-
-    /// As [`Weights::slots`], for weights that need not exist.
-    pub fn layout(config: &LlamaConfig) -> Vec<Slot> {
-        let (c, f, v, heads) =
-            (config.hidden_size, config.intermediate_size, config.vocab_size, config.heads());
-        let (q, k) = (heads.out(), heads.key * heads.dim);
-        let mut list = Slots { slots: Vec::new(), tensor: 0, offset: 0 };
-        list.part("model.embed_tokens.weight", &[v, c]);
-        for l in 0..config.num_hidden_layers {
-            let name = |rest: &str| format!("model.layers.{l}.{rest}");
-            list.next(&name("input_layernorm.weight"), &[c]);
-            list.next(&name("self_attn.q_proj.weight"), &[q, c]);
-            list.part(&name("self_attn.k_proj.weight"), &[k, c]);
-            list.part(&name("self_attn.v_proj.weight"), &[k, c]);
-            if config.has_bias() {
-                list.next(&name("self_attn.q_proj.bias"), &[q]);
-                list.part(&name("self_attn.k_proj.bias"), &[k]);
-                list.part(&name("self_attn.v_proj.bias"), &[k]);
-            }
-            list.next(&name("self_attn.o_proj.weight"), &[c, q]);
-            list.next(&name("post_attention_layernorm.weight"), &[c]);
-            list.next(&name("mlp.gate_proj.weight"), &[f, c]);
-            list.part(&name("mlp.up_proj.weight"), &[f, c]);
-            list.next(&name("mlp.down_proj.weight"), &[c, f]);
-        }
-        list.next("model.norm.weight", &[c]);
-        if !config.tie_word_embeddings {
-            list.next("lm_head.weight", &[v, c]);
-        }
-        list.slots
     }
 
     /// Sets every value to 0.

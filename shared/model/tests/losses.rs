@@ -196,7 +196,7 @@ fn a_sequence_is_clipped_and_weighted_as_one() {
 fn the_value_head_learns_returns_within_its_clip() {
     let model = model();
     let tokens = tokens();
-    let mut head = ValueHead::new(&model);
+    let mut head = ValueHead::new(model.config());
     head.weights_mut().iter_mut().enumerate().for_each(|(i, w)| *w = 0.3 * (i as f32 * 1.7).sin());
     let w: Vec<f64> = head.weights_mut().iter().map(|w| f64::from(*w)).collect();
     let value = |x: &[f64]| x.iter().zip(&w).map(|(x, w)| x * w).sum::<f64>() + w[16];
@@ -212,7 +212,7 @@ fn the_value_head_learns_returns_within_its_clip() {
             matches!(trainer.accumulate(&model, &batch, &objective), Err(ModelError::Batch(_))),
             "no head"
         );
-        let mut head = ValueHead::new(&model);
+        let mut head = ValueHead::new(model.config());
         head.weights_mut().iter_mut().zip(&w).for_each(|(to, from)| *to = *from as f32);
         trainer.set_value_head(head);
         let sums = trainer.accumulate(&model, &batch, &objective).unwrap();
@@ -258,7 +258,7 @@ fn a_value_head_resumes_bitwise() {
     // One that goes through a file after every step, and one that never does.
     let run = |through_file: bool| {
         let mut trainer = Trainer::new(&model, 0);
-        trainer.set_value_head(ValueHead::new(&model));
+        trainer.set_value_head(ValueHead::new(model.config()));
         let mut losses = Vec::new();
         for _ in 0..30 {
             losses.push(trainer.accumulate(&model, &batch, &objective).unwrap().value);
@@ -266,7 +266,7 @@ fn a_value_head_resumes_bitwise() {
             head.step(AdamWConfig::default(), 1e-2, Some(1.0));
             if through_file {
                 head.save(&path).unwrap();
-                trainer.set_value_head(ValueHead::open(&path, &model).unwrap());
+                trainer.set_value_head(ValueHead::open(&path, model.config()).unwrap());
             }
         }
         losses
@@ -275,5 +275,5 @@ fn a_value_head_resumes_bitwise() {
     assert!(losses[29] < 0.7 * losses[0], "{losses:?}");
     assert_eq!(run(true), losses);
     std::fs::write(&path, b"no such thing").unwrap();
-    assert!(ValueHead::open(&path, &model).is_err_and(|e| e.is_data()));
+    assert!(ValueHead::open(&path, model.config()).is_err_and(|e| e.is_data()));
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cognate_model::cuda::Choice;
 
 use crate::document::Form;
 use crate::embed::Pooling;
@@ -90,6 +91,10 @@ pub struct Probe {
     /// Layers to read, 0 being the embedding; all if absent
     #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
     pub layers: Vec<usize>,
+
+    /// Where to compute: auto (the first GPU, the CPU where there is none), cpu or cuda:N; a GPU computes in bf16
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
+    pub device: Choice,
 
     #[command(flatten)]
     pub measures: Measures,

@@ -3,8 +3,9 @@
 use anyhow::Context;
 use clap::ValueEnum;
 use cognate_cli::{Progress, rejected};
-use cognate_kernels::{Tensor, pooling};
-use cognate_model::{Hidden, Model};
+use cognate_kernels::{Device, Tensor, pooling};
+use cognate_model::ModelError;
+use cognate_model::placed::{Hidden, Model};
 
 use crate::document::Document;
 
@@ -50,14 +51,14 @@ pub fn embed(
     progress: &Progress,
 ) -> anyhow::Result<Vec<Vectors>> {
     let longest = documents.iter().map(|d| d.ids.len()).max().unwrap_or(0);
-    let mut hidden = Hidden::new(model, longest.max(BATCH_TOKENS));
+    let mut hidden = Hidden::new(model, longest.max(BATCH_TOKENS)).map_err(fault)?;
     let mut all: Vec<Vectors> = layers
         .iter()
         .flat_map(|&layer| {
             poolings.iter().map(move |&pooling| Vectors { layer, pooling, values: Vec::new() })
         })
         .collect();
-    let mut pooled = Tensor::zeros(model.device(), 1, model.config().hidden_size);
+    let mut pooled = Tensor::zeros(Device::Cpu, 1, model.config().hidden_size);
     let mut rest = documents;
     while !rest.is_empty() {
         let (batch, later) = rest.split_at(fitting(rest));
@@ -89,11 +90,16 @@ pub fn embed(
                     }
                 }
             })
-            .map_err(|e| if e.is_data() { rejected(e) } else { e.into() })
+            .map_err(fault)
             .context("reading programs")?;
         progress.inc(batch.len() as u64);
     }
     Ok(all)
+}
+
+/// What is the data's fault, and what is not.
+pub fn fault(e: ModelError) -> anyhow::Error {
+    if e.is_data() { rejected(e) } else { e.into() }
 }
 
 /// How many of the next documents go into one pass.

@@ -6,13 +6,15 @@ use anyhow::{Context, anyhow};
 use cognate_chat::Chat;
 use cognate_cli::{Common, rejected};
 use cognate_languages::Languages;
-use cognate_model::Model;
+use cognate_model::LlamaConfig;
+use cognate_model::cuda::Purpose;
+use cognate_model::placed::{Model, place};
 use cognate_records::{Embedding, Metric, Problem, Program, Provenance, Reader, Writer, WriterOptions};
 
 use crate::cli::{Centre, Measures, Probe};
 use crate::cloud::Cloud;
 use crate::document::{Document, Documents, Form};
-use crate::embed::{Vectors, embed};
+use crate::embed::{Vectors, embed, fault};
 use crate::report::report;
 use crate::select::{Row, Selection, Wanted};
 
@@ -23,7 +25,9 @@ pub fn probe(common: &Common, args: &Probe) -> anyhow::Result<()> {
     let dir = args.model.as_deref().context("--model is needed")?;
     let statements = statements(common, args)?;
     let (languages, rows) = select(common, args)?;
-    let model = Model::open(dir).map_err(|e| if e.is_data() { rejected(e) } else { e.into() })?;
+    let config = LlamaConfig::read(dir).map_err(fault)?;
+    let place = place(args.device, &config, |why| common.note(why)).map_err(fault)?;
+    let model = Model::open(dir, &place, Purpose::Inference).map_err(fault)?;
     let chat = Chat::open(dir).map_err(|e| if e.is_data() { rejected(e) } else { e.into() })?;
     let table = Languages::builtin();
     let documents = Documents { chat: &chat, languages: &table, statements };

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use cognate_model::cuda::Choice;
 
 /// Samples answers to prompts from a model
 ///
 /// Decodes many sequences at a time with a key-value cache. Every token's randomness comes from the seed, the round, the
-/// prompt's id, the sample's index and the token's position, so the result does not depend on --batch or --threads.
+/// prompt's id, the sample's index and the token's position, so on the CPU the result does not depend on --batch or
+/// --threads.
 #[derive(Debug, Parser)]
 #[command(
     name = "cog-sample",
@@ -65,6 +67,11 @@ pub struct Cli {
     /// Sequences decoded at a time; a matter of speed and memory alone
     #[arg(long, value_name = "N", default_value_t = 192, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: u32,
+
+    /// Where to decode: auto (the first GPU, the CPU where there is none), cpu or cuda:N. A GPU computes in bf16, and
+    /// its samples are not the CPU's; there the last bits of a log-probability may depend on --batch
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
+    pub device: Choice,
 
     /// Uses the first N prompts only
     #[arg(long, value_name = "N")]

@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use cognate_model::{Decoder, Model, ModelError, Request, SampleOptions, SequenceId};
+use cognate_model::placed::{Decoder, Model};
+use cognate_model::{ModelError, Request, SampleOptions, SequenceId};
 use cognate_random::Key;
 use cognate_records::Finish;
 
@@ -70,7 +71,7 @@ pub fn run(
     let refill = (capacity / 8).max(1);
     let mut queue = Queue { jobs, job: 0, sample: 0 };
     let mut live: HashMap<SequenceId, Live> = HashMap::with_capacity(capacity);
-    let (mut uniforms, mut ended, mut tokens) = (Vec::new(), Vec::new(), 0u64);
+    let (mut numbers, mut ended, mut tokens) = (Vec::new(), Vec::new(), 0u64);
     loop {
         if live.is_empty() || decoder.free() >= refill {
             live.extend(queue.start(model, decoder)?);
@@ -79,12 +80,9 @@ pub fn run(
             return Ok(tokens);
         }
         let rows = decoder.live().to_vec();
-        uniforms.clear();
-        uniforms.extend(rows.iter().map(|id| {
-            let sequence = &live[id];
-            sequence.key.uniform(sequence.sample.ids.len() as u64)
-        }));
-        let sampled = decoder.sample(&[options], &uniforms);
+        numbers.clear();
+        numbers.extend(rows.iter().map(|id| (live[id].key, live[id].sample.ids.len() as u64)));
+        let sampled = decoder.sample(model, &[options], &numbers)?;
         tokens += rows.len() as u64;
         ended.clear();
         for (id, drawn) in rows.iter().zip(sampled) {
@@ -100,7 +98,7 @@ pub fn run(
                 ended.push(*id);
             }
         }
-        decoder.finish(&ended);
+        decoder.finish(model, &ended)?;
         for id in &ended {
             if let Some(sequence) = live.remove(id)
                 && !take(sequence.sample)

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use cognate_cli::rejected;
-use cognate_model::Model;
+use cognate_model::LlamaConfig;
+use cognate_model::placed::Model;
 use cognate_policy::{Follower, Next, PolicyError, Version};
 use cognate_records::{LineWriter, Prompt, StepEnd};
 
 use crate::cli::Cli;
-use crate::once::{open_chat, open_model, sampler};
+use crate::once::{device, fault, open_chat, open_model, sampler};
 use crate::prompts;
 use crate::sampler::Round;
 use crate::schedule::prompts_of_step;
@@ -37,7 +38,7 @@ pub fn follow(cli: &Cli, policy: &Path) -> anyhow::Result<()> {
         (None, theirs) => theirs,
     } as usize;
     let Some(version) = next(&follower, first.step, steps)? else { return Ok(()) };
-    let mut model = open_model(&version.path)?;
+    let mut model = open_model(&version.path, &device(cli, &version.path)?)?;
     let chat = open_chat(cli.tokenizer.as_deref().unwrap_or(&version.path))?;
     let prompts = prompts::read(&cli.prompts, cli.limit, &chat, model.config(), &cli.common)?;
     if groups > prompts.len() {
@@ -45,14 +46,14 @@ pub fn follow(cli: &Cli, policy: &Path) -> anyhow::Result<()> {
         return Err(rejected(anyhow!("{path}: a step takes {groups} prompts, there are {count}")));
     }
     let sampler = sampler(cli, &chat);
-    let mut decoder = sampler.decoder(&model, &prompts);
+    let mut decoder = sampler.decoder(&model, &prompts)?;
     let mut output = LineWriter::create(&cli.output)?;
     let progress = cli.common.progress("sample steps", Some(steps.saturating_sub(first.step - 1)));
     let mut version = Some(version);
     let mut step = first.step;
     while let Some(present) = version {
         if step != first.step {
-            model = open_same(&present, &model)?;
+            reload(&present, &mut model)?;
         }
         let chosen: Vec<&Prompt> = prompts_of_step(cli.common.seed, step - 1, groups, prompts.len())
             .into_iter()
@@ -90,12 +91,12 @@ fn of_policy(e: PolicyError) -> anyhow::Error {
     if e.is_data() { rejected(e) } else { e.into() }
 }
 
-/// Opens a version that must have the shape of the one before, for which the decoder was made.
-fn open_same(version: &Version, before: &Model) -> anyhow::Result<Model> {
-    let model = open_model(&version.path)?;
-    if model.config().to_json() != before.config().to_json() {
+/// Takes over a version, which must have the shape of the one before, for which the decoder was made.
+fn reload(version: &Version, model: &mut Model) -> anyhow::Result<()> {
+    let config = LlamaConfig::read(&version.path).map_err(fault)?;
+    if config.to_json() != model.config().to_json() {
         let path = version.path.display();
         return Err(rejected(anyhow!("{path}: its config.json differs from that of the version before")));
     }
-    Ok(model)
+    model.reload(&version.path).map_err(fault)
 }

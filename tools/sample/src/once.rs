@@ -6,7 +6,9 @@ use std::time::Instant;
 use anyhow::Context;
 use cognate_chat::Chat;
 use cognate_cli::rejected;
-use cognate_model::Model;
+use cognate_model::cuda::Purpose;
+use cognate_model::placed::{Model, Place, place};
+use cognate_model::{LlamaConfig, ModelError};
 use cognate_records::{Prompt, Rollout, SamplingParameters, Writer, WriterOptions};
 
 use crate::cli::Cli;
@@ -18,11 +20,11 @@ use crate::sampler::{Round, Sampler};
 pub fn once(cli: &Cli) -> anyhow::Result<()> {
     cli.common.threads();
     let dir = cli.model.as_deref().context("--model is needed")?;
-    let model = open_model(dir)?;
+    let model = open_model(dir, &device(cli, dir)?)?;
     let chat = open_chat(cli.tokenizer.as_deref().unwrap_or(dir))?;
     let prompts = prompts::read(&cli.prompts, cli.limit, &chat, model.config(), &cli.common)?;
     let sampler = sampler(cli, &chat);
-    let mut decoder = sampler.decoder(&model, &prompts);
+    let mut decoder = sampler.decoder(&model, &prompts)?;
     let provenance = cli.common.provenance("cog-sample", env!("CARGO_PKG_VERSION")).input(&cli.prompts)?;
     let options = WriterOptions { provenance: Some(provenance), ..WriterOptions::default() };
     let mut writer = Writer::<Rollout>::create(&cli.output, options)?;
@@ -46,9 +48,20 @@ pub fn once(cli: &Cli) -> anyhow::Result<()> {
     Ok(writer.finish()?)
 }
 
+/// The device asked for, for the model in `dir`.
+pub fn device(cli: &Cli, dir: &Path) -> anyhow::Result<Place> {
+    let config = LlamaConfig::read(dir).map_err(fault)?;
+    place(cli.device, &config, |why| cli.common.note(why)).map_err(fault)
+}
+
 /// Opens a model directory; what is wrong with its contents is a data error.
-pub fn open_model(dir: &Path) -> anyhow::Result<Model> {
-    Model::open(dir).map_err(|e| if e.is_data() { rejected(e) } else { e.into() })
+pub fn open_model(dir: &Path, place: &Place) -> anyhow::Result<Model> {
+    Model::open(dir, place, Purpose::Inference).map_err(fault)
+}
+
+/// What is the data's fault, and what is not.
+pub fn fault(e: ModelError) -> anyhow::Error {
+    if e.is_data() { rejected(e) } else { e.into() }
 }
 
 pub fn open_chat(dir: &Path) -> anyhow::Result<Chat> {

@@ -5,7 +5,8 @@ use std::sync::mpsc;
 use anyhow::Context;
 use cognate_chat::Chat;
 use cognate_cli::{Progress, rejected};
-use cognate_model::{Decoder, Model, SampleOptions};
+use cognate_model::placed::{Decoder, Model};
+use cognate_model::{ModelError, SampleOptions};
 use cognate_random::Key;
 use cognate_records::{Finish, Prompt, Rollout, SamplingParameters};
 
@@ -48,7 +49,10 @@ impl Sampler<'_> {
     }
 
     /// Room for the longest of the prompts with its answer.
-    pub fn decoder(&self, model: &Model, prompts: &[Prompt]) -> Decoder {
+    ///
+    /// # Errors
+    /// A device with too little memory for it.
+    pub fn decoder(&self, model: &Model, prompts: &[Prompt]) -> Result<Decoder, ModelError> {
         let longest = prompts.iter().map(|p| p.ids.len()).max().unwrap_or(0);
         let length =
             (longest + self.parameters.max_tokens as usize).min(model.config().max_position_embeddings);

@@ -97,7 +97,7 @@ impl World {
 
     fn trainer(&self, model: &Model) -> Trainer {
         let mut trainer = Trainer::new(model, 0);
-        let mut head = ValueHead::new(model);
+        let mut head = ValueHead::new(model.config());
         head.weights_mut().copy_from_slice(&self.head);
         trainer.set_value_head(head);
         trainer

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use cognate_model::cuda::Choice;
 
 /// Train Llama models: from packed sequences (lm, sft) or from scored rollouts (rl).
 ///
@@ -275,6 +276,10 @@ pub struct Optimisation {
         default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
     )]
     pub lora_targets: Vec<String>,
+    /// Where to compute: auto (the first GPU, the CPU where there is none), cpu or cuda:N. A GPU computes in bf16 with
+    /// exact f32 masters and bf16 moments; a run goes on where it began
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
+    pub device: Choice,
     /// Tokens in one forward and backward; a step's gradient is accumulated over as many as it takes
     #[arg(long, default_value_t = 4096, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub micro_tokens: u64,

@@ -4,9 +4,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use cognate_model::placed::{Model, Trainer};
 use cognate_model::{
-    AdamW, AdamWConfig, Lora, LoraConfig, Model, ModelError, Objective, Recompute, ShardedAdamW, StepReport,
-    StepSums, Trainer, ValueHead,
+    AdamW, AdamWConfig, Lora, LoraConfig, ModelError, Objective, Recompute, ShardedAdamW, StepReport,
+    StepSums, ValueHead, cuda,
 };
 
 use crate::cli::{Optimisation, Recomputation};
@@ -33,6 +34,8 @@ pub struct Learner {
 
 enum Optimizer {
     Full(Box<AdamW>),
+    /// Of a model on a GPU.
+    Cuda(Box<cuda::AdamW>),
     Adapters(Box<Lora>),
     /// This rank's share of it.
     Sharded(Box<ShardedAdamW>),
@@ -82,6 +85,9 @@ impl Learner {
             alpha: flags.lora_alpha,
             targets: flags.lora_targets.clone(),
         };
+        if origin.place().is_some() {
+            return Self::on_device(origin, checkpoint, flags);
+        }
         let (model, optimizer) = match (checkpoint, flags.lora_rank > 0, ranks) {
             (None, true, _) => {
                 let model = origin.model()?;
@@ -96,7 +102,7 @@ impl Learner {
             (checkpoint, false, Some(ranks)) => {
                 let (rank, size) = (ranks.rank(), ranks.size());
                 let model = match checkpoint {
-                    Some(dir) => Model::open(dir).map_err(fault)?,
+                    Some(dir) => cognate_model::Model::open(dir).map_err(fault)?,
                     None => origin.model()?,
                 };
                 let optimizer = match checkpoint {
@@ -114,49 +120,72 @@ impl Learner {
                 (model, Optimizer::Full(Box::new(optimizer)))
             }
             (Some(dir), false, None) => {
-                let model = Model::open(dir).map_err(fault)?;
+                let model = cognate_model::Model::open(dir).map_err(fault)?;
                 let optimizer = AdamW::open(&dir.join(OPTIMIZER), &model, adamw(flags)).map_err(fault)?;
                 (model, Optimizer::Full(Box::new(optimizer)))
             }
         };
-        let mut learner = Self::with(model, optimizer, flags);
-        if let Some(names) = &flags.freeze {
-            let regex = regex::Regex::new(names).map_err(|e| cognate_cli::usage(format!("--freeze: {e}")))?;
-            let matches = |name: &str| regex.is_match(name);
-            let frozen = match &mut learner.optimizer {
-                Optimizer::Full(optimizer) => optimizer.freeze(&learner.model, matches),
-                Optimizer::Sharded(optimizer) => optimizer.freeze(&learner.model, matches),
-                Optimizer::Adapters(_) => 0,
-            };
-            if frozen == 0 || frozen == learner.model.parameters() {
-                let reason = if frozen == 0 { "matches no tensor" } else { "leaves nothing to train" };
-                return Err(cognate_cli::usage(format!("--freeze {names}: {reason}")));
-            }
+        let trainer = cognate_model::Trainer::with(&model, flags.micro_tokens as usize, recompute(flags));
+        let (model, trainer) = (Model::Cpu(model), Trainer::Cpu(Box::new(trainer)));
+        Self::with(model, trainer, optimizer, flags)
+    }
+
+    /// The same on a GPU.
+    fn on_device(origin: &Origin, checkpoint: Option<&Path>, flags: &Optimisation) -> Result<Self> {
+        let model = match checkpoint {
+            Some(dir) => origin.open(dir, cuda::Purpose::Training)?,
+            None => origin.placed(cuda::Purpose::Training)?,
+        };
+        let Model::Cuda(on_device) = &model else { return Err(fault(elsewhere())) };
+        let optimizer = match checkpoint {
+            Some(dir) => cuda::AdamW::open(&dir.join(OPTIMIZER), on_device, adamw(flags)),
+            None => cuda::AdamW::new(on_device, adamw(flags)),
+        };
+        let optimizer = Optimizer::Cuda(Box::new(optimizer.map_err(fault)?));
+        let trainer = Trainer::new(&model, flags.micro_tokens as usize).map_err(fault)?;
+        Self::with(model, trainer, optimizer, flags)
+    }
+
+    /// Keeps what `flags` say is frozen.
+    fn freeze(&mut self, flags: &Optimisation) -> Result<()> {
+        let Some(names) = &flags.freeze else { return Ok(()) };
+        let regex = regex::Regex::new(names).map_err(|e| cognate_cli::usage(format!("--freeze: {e}")))?;
+        let matches = |name: &str| regex.is_match(name);
+        let frozen = match (&mut self.optimizer, &self.model) {
+            (Optimizer::Full(optimizer), Model::Cpu(model)) => optimizer.freeze(model, matches),
+            (Optimizer::Sharded(optimizer), Model::Cpu(model)) => optimizer.freeze(model, matches),
+            (Optimizer::Cuda(optimizer), Model::Cuda(model)) => optimizer.freeze(model, matches),
+            _ => return Ok(()),
+        };
+        if frozen == 0 || frozen == self.model.parameters() {
+            let reason = if frozen == 0 { "matches no tensor" } else { "leaves nothing to train" };
+            return Err(cognate_cli::usage(format!("--freeze {names}: {reason}")));
         }
-        Ok(learner)
+        Ok(())
     }
 
     /// Writes the adapter, if that is what is trained, in PEFT's layout.
     pub fn save_adapter(&self, dir: &Path, base: &str) -> Result<()> {
         match &self.optimizer {
             Optimizer::Adapters(adapters) => adapters.save_adapter(dir, base).map_err(fault),
-            Optimizer::Full(_) | Optimizer::Sharded(_) => Ok(()),
+            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Sharded(_) => Ok(()),
         }
     }
 
-    fn with(model: Model, optimizer: Optimizer, flags: &Optimisation) -> Self {
-        let trainer = Trainer::with(&model, flags.micro_tokens as usize, recompute(flags));
+    fn with(model: Model, trainer: Trainer, optimizer: Optimizer, flags: &Optimisation) -> Result<Self> {
         let clip = (flags.clip > 0.0).then_some(flags.clip);
         let (micro_tokens, adamw) = (flags.micro_tokens, adamw(flags));
-        Self { model, trainer, optimizer, clip, micro_tokens, adamw, value_lr: 1.0 }
+        let mut learner = Self { model, trainer, optimizer, clip, micro_tokens, adamw, value_lr: 1.0 };
+        learner.freeze(flags)?;
+        Ok(learner)
     }
 
     /// Trains a value head along: a fresh one, or the checkpoint's.
     pub fn add_value_head(&mut self, checkpoint: Option<&Path>, lr: f64) -> Result<()> {
         self.value_lr = lr;
         self.trainer.set_value_head(match checkpoint {
-            Some(dir) => ValueHead::open(&dir.join(VALUE_HEAD), &self.model).map_err(fault)?,
-            None => ValueHead::new(&self.model),
+            Some(dir) => ValueHead::open(&dir.join(VALUE_HEAD), self.model.config()).map_err(fault)?,
+            None => ValueHead::new(self.model.config()),
         });
         Ok(())
     }
@@ -165,7 +194,7 @@ impl Learner {
     pub fn save_part(&self, path: &Path) -> Result<()> {
         match &self.optimizer {
             Optimizer::Sharded(optimizer) => optimizer.save(path).map_err(fault),
-            Optimizer::Full(_) | Optimizer::Adapters(_) => Ok(()),
+            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Adapters(_) => Ok(()),
         }
     }
 
@@ -174,14 +203,19 @@ impl Learner {
         if let Some(head) = self.trainer.value_head() {
             head.save(&dir.join(VALUE_HEAD)).map_err(fault)?;
         }
-        match &self.optimizer {
-            Optimizer::Full(optimizer) => {
-                self.model.save(dir, cognate_model::Dtype::F32).map_err(fault)?;
-                optimizer.save(&self.model, &dir.join(OPTIMIZER)).map_err(fault)
-            }
-            Optimizer::Adapters(adapters) => adapters.save(&dir.join(ADAPTERS)).map_err(fault),
-            Optimizer::Sharded(_) => self.model.save(dir, cognate_model::Dtype::F32).map_err(fault),
+        if let Optimizer::Adapters(adapters) = &self.optimizer {
+            return adapters.save(&dir.join(ADAPTERS)).map_err(fault);
         }
+        self.model.save(dir, cognate_model::Dtype::F32).map_err(fault)?;
+        let path = dir.join(OPTIMIZER);
+        match (&self.optimizer, &self.model) {
+            (Optimizer::Full(optimizer), Model::Cpu(model)) => optimizer.save(model, &path),
+            (Optimizer::Cuda(optimizer), Model::Cuda(model)) => optimizer.save(model, &path),
+            // Its parts are written by each rank.
+            (Optimizer::Sharded(_), _) => Ok(()),
+            _ => Err(elsewhere()),
+        }
+        .map_err(fault)
     }
 
     /// Micro-batches of the size that [`Self::step`] will use.
@@ -236,15 +270,23 @@ impl Learner {
     }
 
     fn update(&mut self, lr: f32, ranks: Option<&mut Ranks>) -> Result<StepReport> {
-        let (model, trainer, clip) = (&mut self.model, &mut self.trainer, self.clip);
-        Ok(match (&mut self.optimizer, ranks) {
-            (Optimizer::Full(optimizer), _) => optimizer.step(model, trainer, lr, clip),
-            (Optimizer::Adapters(adapters), _) => adapters.step(model, trainer, self.adamw, lr, clip),
-            (Optimizer::Sharded(optimizer), Some(ranks)) => {
-                optimizer.step(model, trainer, ranks.memory(), lr, clip)?
+        let clip = self.clip;
+        match (&mut self.optimizer, &mut self.model, &mut self.trainer) {
+            (Optimizer::Full(optimizer), Model::Cpu(model), Trainer::Cpu(trainer)) => {
+                Ok(optimizer.step(model, trainer, lr, clip))
             }
-            (Optimizer::Sharded(_), None) => unreachable!("a sharded optimizer is made for ranks"),
-        })
+            (Optimizer::Adapters(adapters), Model::Cpu(model), Trainer::Cpu(trainer)) => {
+                Ok(adapters.step(model, trainer, self.adamw, lr, clip))
+            }
+            (Optimizer::Sharded(optimizer), Model::Cpu(model), Trainer::Cpu(trainer)) => {
+                let Some(ranks) = ranks else { unreachable!("a sharded optimizer is made for ranks") };
+                Ok(optimizer.step(model, trainer, ranks.memory(), lr, clip)?)
+            }
+            (Optimizer::Cuda(optimizer), Model::Cuda(model), Trainer::Cuda(trainer)) => {
+                optimizer.step(model, trainer, lr, clip).map_err(fault)
+            }
+            _ => Err(fault(elsewhere())),
+        }
     }
 
     /// Log-probability of every token of `micro` under `other`, or under the present weights; and the values of the
@@ -268,6 +310,11 @@ pub fn recompute(flags: &Optimisation) -> Recompute {
         Recomputation::FeedForward => Recompute::FeedForward,
         Recomputation::Block => Recompute::Block,
     }
+}
+
+/// Parts that are not where the model is.
+fn elsewhere() -> ModelError {
+    ModelError::Batch("the optimizer is on another device than the model".into())
 }
 
 fn adamw(flags: &Optimisation) -> AdamWConfig {

@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use cognate_cli::Common;
-use cognate_model::{Model, StepSums};
+use cognate_model::StepSums;
+use cognate_model::cuda::Purpose;
+use cognate_model::placed::Model;
 use cognate_policy::{PolicyError, Publisher, Request};
 use cognate_random::Key;
 use cognate_records::{Lines, Provenance};
 use serde_json::{Map, Value, json};
 
 use crate::algorithm::Recipe;
-use crate::cli::{PlanDevice, Reinforce};
+use crate::cli::Reinforce;
 use crate::intake::{Arrival, Intake, StepBatch};
 use crate::metrics::MetricsLog;
 use crate::micro_batch::Row;
@@ -36,7 +38,7 @@ pub fn run(common: &Common, flags: &Reinforce) -> Result<()> {
     }
     common.threads();
     let mut run = Run::begin(common, flags)?;
-    let setup = planning::reinforce_setup(common, flags, &run.origin.config, PlanDevice::Cpu);
+    let setup = planning::reinforce_setup(common, flags, &run.origin.config, run.origin.plan_device());
     planning::announce(common, &run.origin.config, &setup);
     cognate_output::hold_signals();
     let intake = Intake::spawn(Lines::open(&flags.input)?);
@@ -87,7 +89,7 @@ impl<'a> Run<'a> {
     fn begin(common: &Common, flags: &'a Reinforce) -> Result<Self> {
         // First of all, so that a sampler sees that a trainer lives, and asks nothing of a dead one's request.
         let mut publisher = Publisher::open(&flags.policy, flags.keep_versions).map_err(fault)?;
-        let origin = Origin::of_model(&flags.model, common.seed)?;
+        let origin = Origin::of_model(&flags.model, common.seed)?.on(common, &flags.optimisation, 1)?;
         let schedule = Schedule::new(&flags.optimisation, flags.steps);
         let recipe = Recipe::of(flags)?;
         let keeping = &flags.keeping;
@@ -110,8 +112,8 @@ impl<'a> Run<'a> {
         }
         let reference = match (&flags.reference, flags.kl > 0.0) {
             (_, false) => None,
-            (Some(directory), true) => Some(Model::open(directory).map_err(crate::optimise::fault)?),
-            (None, true) => Some(origin.model()?),
+            (Some(directory), true) => Some(origin.open(directory, Purpose::Inference)?),
+            (None, true) => Some(origin.placed(Purpose::Inference)?),
         };
         let log = MetricsLog::of(keeping, &state.metrics_path(), step, "rl")?;
         let mut run = Self {

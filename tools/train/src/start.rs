@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use cognate_model::cuda::{Choice, Purpose};
+use cognate_model::placed::{self, Place};
 use cognate_model::{LlamaConfig, Model};
 use cognate_output::AtomicDir;
 use cognate_records::Provenance;
@@ -13,7 +15,7 @@ use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::assets;
-use crate::cli::{Keeping, Optimisation, Start, WeightType};
+use crate::cli::{Keeping, Optimisation, PlanDevice, Start, WeightType};
 use crate::optimise::{Learner, fault};
 use crate::schedule::Schedule;
 
@@ -25,6 +27,8 @@ pub struct Origin {
     /// Directories whose tokenizer and templates go into every model written; later ones win.
     assets: Vec<PathBuf>,
     seed: u64,
+    /// Where it is computed; `None`: on the CPU.
+    place: Place,
 }
 
 impl Origin {
@@ -36,7 +40,7 @@ impl Origin {
             _ => return Err(cognate_cli::usage("give --model, or --init-config with --tokenizer")),
         };
         let assets = flags.model.iter().chain(&flags.tokenizer).cloned().collect();
-        Ok(Self { config, directory: flags.model.clone(), assets, seed })
+        Ok(Self { config, directory: flags.model.clone(), assets, seed, place: None })
     }
 
     pub fn of_model(model: &Path, seed: u64) -> Result<Self> {
@@ -48,7 +52,47 @@ impl Origin {
         self.seed
     }
 
-    /// Opens the model, or draws random weights from the seed.
+    /// Computes on the device that `flags` name from now on, `ranks` processes together.
+    pub fn on(mut self, common: &cognate_cli::Common, flags: &Optimisation, ranks: u64) -> Result<Self> {
+        // What the CPU alone can do.
+        let alone = match (flags.lora_rank, ranks) {
+            (0, 0 | 1) => None,
+            (0, _) => Some("--world-size: several processes train"),
+            _ => Some("--lora-rank: adapters are trained"),
+        };
+        if let Some(what) = alone {
+            return match flags.device {
+                Choice::Auto | Choice::Cpu => Ok(self),
+                Choice::Cuda(_) => Err(cognate_cli::usage(format!("{what} on the CPU, not on a GPU"))),
+            };
+        }
+        self.place = placed::place(flags.device, &self.config, |why| common.note(why)).map_err(fault)?;
+        Ok(self)
+    }
+
+    /// What the run's memory is planned for.
+    pub fn plan_device(&self) -> PlanDevice {
+        if self.place.is_some() { PlanDevice::Cuda } else { PlanDevice::Cpu }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Opens a model directory where this run computes.
+    pub fn open(&self, directory: &Path, purpose: Purpose) -> Result<placed::Model> {
+        placed::Model::open(directory, &self.place, purpose).map_err(fault)
+    }
+
+    /// [`Self::model`] where this run computes.
+    pub fn placed(&self, purpose: Purpose) -> Result<placed::Model> {
+        match &self.directory {
+            Some(directory) => self.open(directory, purpose),
+            None => placed::Model::put(self.model()?, &self.place, purpose).map_err(fault),
+        }
+    }
+
+    /// Opens the model on the CPU, or draws random weights from the seed.
     pub fn model(&self) -> Result<Model> {
         match &self.directory {
             Some(directory) => Model::open(directory).map_err(fault),
@@ -69,11 +113,14 @@ impl Origin {
         if let Some(directory) = &self.directory {
             map.insert("weights".into(), hash_weights(directory)?.into());
         }
+        if self.place.is_some() {
+            map.insert("device".into(), "cuda".into());
+        }
         Ok(map)
     }
 
     /// Writes a complete Hugging Face directory, except its history.
-    pub fn write(&self, model: &Model, dtype: WeightType, to: &Path) -> Result<()> {
+    pub fn write(&self, model: &placed::Model, dtype: WeightType, to: &Path) -> Result<()> {
         let dtype = match dtype {
             WeightType::F32 => cognate_model::Dtype::F32,
             WeightType::Bf16 => cognate_model::Dtype::Bf16,
@@ -100,7 +147,7 @@ impl Origin {
     /// Writes the run's result, whole or not at all.
     pub fn deliver(
         &self,
-        model: &Model,
+        model: &placed::Model,
         dtype: WeightType,
         history: &Provenance,
         summary: &Value,

@@ -8,7 +8,7 @@ use cognate_cli::Common;
 use cognate_model::{LlamaConfig, Objective};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{PlanDevice, Supervised};
+use crate::cli::Supervised;
 use crate::dataset::{Dataset, Length, Plan};
 use crate::metrics::MetricsLog;
 use crate::micro_batch::Row;
@@ -28,8 +28,9 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
     common.threads();
     let keeping = &flags.keeping;
     let state = keeping.checkpoint.clone().unwrap_or_else(|| start::state_path(&keeping.output));
-    let origin = Origin::new(&flags.start, common.seed)?;
-    let setup = planning::supervised_setup(common, flags, &origin.config, PlanDevice::Cpu);
+    let together = flags.parallel.world_size;
+    let origin = Origin::new(&flags.start, common.seed)?.on(common, &flags.optimisation, together)?;
+    let setup = planning::supervised_setup(common, flags, &origin.config, origin.plan_device());
     planning::announce(common, &origin.config, &setup);
     let folder = state.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let data = Dataset::read(&flags.data, &origin.config, folder)?;

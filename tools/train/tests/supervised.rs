@@ -403,3 +403,30 @@ fn curves_go_to_tensorboard_and_to_a_plot_and_the_use_of_the_machine_is_measured
     let svg = fs::read_to_string(w.at("a.svg")).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("gradient_norm") && svg.ends_with("</svg>\n"));
 }
+
+#[test]
+fn a_device_that_is_not_there_is_refused_and_auto_says_so_once() {
+    if cognate_kernels::cuda::driver::devices().is_ok_and(|n| n > 0) {
+        eprintln!("NOT RUN: this machine has a GPU");
+        return;
+    }
+    let w = World::new();
+    let (code, said) = failed(&w.lm("a", &["--steps", "2", "--device", "cuda:0"]).output().unwrap());
+    assert!(
+        code == 3 && (said.contains("not installed") || said.contains("no CUDA device 0")),
+        "{code}: {said}"
+    );
+    assert!(!w.at("a").exists() && !w.at("a.ckpt").exists());
+    let (code, said) = failed(&w.lm("a", &["--steps", "2", "--device", "gpu"]).output().unwrap());
+    assert!(code == 2 && said.contains("auto, cpu or cuda:N"), "{code}: {said}");
+    for (output, more) in [("auto", &["--steps", "2"][..]), ("cpu", &["--steps", "2", "--device", "cpu"])] {
+        w.train(output, more);
+    }
+    assert_eq!(w.weights("auto"), w.weights("cpu"), "the same without a GPU");
+    let quiet = w.lm("loud", &["--steps", "2"]);
+    let arguments: Vec<_> = quiet.get_args().filter(|a| *a != "-q").map(ToOwned::to_owned).collect();
+    let mut loud = Command::new(quiet.get_program());
+    let out = loud.current_dir(w.dir.path()).args(arguments).output().unwrap();
+    succeeded(&out);
+    assert_eq!(String::from_utf8_lossy(&out.stderr).matches(": using the CPU").count(), 1);
+}

@@ -120,3 +120,11 @@ fn the_output_file_has_the_bytes_of_standard_output() {
     assert_eq!(fs::read_to_string(out).unwrap(), text);
     assert!(crate::world::decode(&text).iter().all(|r| r.model.as_deref() == Some("base")));
 }
+
+#[test]
+fn a_device_that_is_not_there() {
+    // A number that no machine has.
+    let w = world(1);
+    expect(&w, &["--device", "cuda:4095"], 3, &["CUDA"]);
+    expect(&w, &["--device", "tpu"], 2, &["auto, cpu or cuda:N"]);
+}
