@@ -74,6 +74,10 @@ fn honest_programs_get_the_containers_verdicts_and_the_weakness_is_said() {
         let language = language_of(&path).unwrap();
         if can_judge(&[language]) {
             let source = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+            // Those that look at their places see that these are others.
+            if ["/tmp", "/box", "/dev", "/proc"].iter().any(|place| source.contains(place)) {
+                continue;
+            }
             lines.push(program(path.file_name().unwrap().to_str().unwrap(), language, &source));
         }
     }

@@ -56,7 +56,8 @@ fn programs_run_in_the_image_and_in_nothing_else() {
     let report = Command::new(JUDGE).args(["languages", "--json"]).args(flag).output().unwrap();
     let report: Vec<serde_json::Value> = serde_json::from_slice(&report.stdout).unwrap();
     let bash = report.iter().find(|l| l["name"] == "bash").unwrap();
-    assert!(bash["version"].as_str().unwrap().contains("bash"), "asked inside: {bash}");
+    let version = bash["version"].as_str().unwrap();
+    assert!(version.starts_with(|c: char| c.is_ascii_digit()), "asked inside: {bash}");
 
     case.lines("problems.jsonl", &[sum_problem()]);
     let sum = "read a b; echo $((a + b))\n";
