@@ -254,10 +254,8 @@ impl Packed {
         let list = |to, data: &[u32]| put(on, to, data.len(), data);
         let (tokens_at, positions_at) = (list(self.tokens, tokens)?, list(self.positions, positions)?);
         let mut filled = Packed { tokens: tokens_at, positions: positions_at, ..*self };
-        let (queries, keys): (fn(&[u32]) -> Vec<u32>, fn(&[u32]) -> Vec<u32>) = match on.hopper() {
-            true => (ops::query_tiles_sm90a, ops::key_tiles_sm90a),
-            false => (ops::query_tiles, ops::key_tiles),
-        };
+        let queries = if on.hopper() { ops::query_tiles_sm90a } else { ops::query_tiles };
+        let keys = if on.hopper() { ops::key_tiles_sm90a } else { ops::key_tiles };
         filled.queries = put(on, self.queries, 3, &queries(starts))?;
         if learn {
             let runs = Runs::new(tokens);
