@@ -17,6 +17,8 @@ use crate::product::{self, Operand};
 const PARALLEL_WORK: usize = 1 << 19;
 /// Rows from which on packing pays.
 const MANY: usize = 96;
+/// Elements of a result up to which the crate has another path, with sums in another order, as it has for one row.
+const FEW: usize = 256;
 /// Blocks of the result are multiples of the crate's register tile.
 const GRAIN: usize = 48;
 
@@ -36,9 +38,8 @@ pub(crate) fn forward_then(
 ) {
     let (m, k, n) = (x.rows(), x.cols(), w.rows());
     assert!(y.rows() == m && y.cols() == n && w.cols() == k, "shapes agree");
-    // The crate has other paths, with sums in another order, for one row and for at most 256
-    // elements: few rows are computed among rows of zeros.
-    let least = (256 / n.max(1) + 1).max(2);
+    // Few rows are computed among rows of zeros.
+    let least = (FEW / n.max(1) + 1).max(2);
     let right = Operand { data: w.f32(), row: 1, col: k };
     if m > 0 && m < least {
         let mut padded_x = vec![0.0; least * k];
@@ -125,14 +126,17 @@ fn few(c: &mut [f32], a: Operand, b: Operand, (m, n, k): (usize, usize, usize), 
     assert!(a.data.len() > (m - 1) * a.row + (k - 1) * a.col);
     assert!(b.data.len() > (k - 1) * b.row + (n - 1) * b.col);
     let threads = if m * n * k < PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
-    // The bounds of the blocks touch no sum, so the number of threads may set them.
     let by_rows = m >= n || m >= 2 * GRAIN * threads;
-    let long = if by_rows { m } else { n };
-    let block = long.div_ceil(threads).next_multiple_of(GRAIN);
+    let (long, short) = if by_rows { (m, n) } else { (n, m) };
+    // The bounds of the blocks touch no sum, so the number of threads may set them, as long as no block is so small
+    // that the crate takes another path.
+    let least = (FEW / short + 1).max(2);
+    let block = long.div_ceil(threads).max(least).next_multiple_of(GRAIN);
+    let shares = (long / block + usize::from(long % block >= least)).max(1);
     let shared = Shared::new(c);
-    for_each(long.div_ceil(block), |share| {
+    for_each(shares, |share| {
         let first = share * block;
-        let count = block.min(long - first);
+        let count = if share + 1 == shares { long - first } else { block };
         let (row, col, m, n_block) = if by_rows { (first, 0, count, n) } else { (0, first, m, count) };
         for (depth, inner) in product::blocks(k) {
             // SAFETY: operands reach as far as the lengths asserted above; blocks do not overlap.
@@ -187,6 +191,7 @@ mod tests {
         for (m, n, k) in [
             (96, 64, 512),
             (97, 33, 513),
+            (49, 40, 700),
             (99, 130, 514),
             (131, 1, 40),
             (100, 300, 1030),

@@ -139,9 +139,7 @@ mod tests {
         fs::create_dir_all(root.join("opt/tool")).unwrap();
         fs::write(root.join("opt/tool/python3"), "").unwrap();
         fs::write(root.join("usr/bin/text"), "").unwrap();
-        for name in ["opt/tool/python3"] {
-            fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-        }
+        fs::set_permissions(root.join("opt/tool/python3"), fs::Permissions::from_mode(0o755)).unwrap();
         symlink("usr/bin", root.join("bin")).unwrap();
         symlink("/opt/tool/python3", root.join("usr/bin/python3")).unwrap();
         // Outside there is such a program; inside there is not.

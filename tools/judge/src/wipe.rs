@@ -92,8 +92,8 @@ mod tests {
             }
             fs::rename(top.join("new"), top.join("deep")).unwrap();
         }
-        fs::set_permissions(top.join("deep/deep/deep"), fs::Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(top.join("deep"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(top.join("deep/deep/deep"), fs::Permissions::from_mode(0o0)).unwrap();
+        fs::set_permissions(top.join("deep"), fs::Permissions::from_mode(0o0)).unwrap();
         remove(&top).unwrap();
         assert!(!top.exists());
         remove(&top).unwrap();

@@ -463,13 +463,15 @@ impl Post<'_> {
     /// Kills all processes but this one and waits for the last of them.
     fn sweep(&mut self, asked: bool) {
         let main = self.main.take();
-        // SAFETY: no memory is involved. Without a namespace of its own a signal to all would go too far.
+        // Without a namespace of its own a signal to all would go too far.
         match (self.space, main) {
             (true, _) => {
+                // SAFETY: no memory is involved.
                 unsafe { libc::kill(-1, libc::SIGKILL) };
                 while self.bury(0) {}
             }
             (false, Some(pid)) => {
+                // SAFETY: as above.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
                 sys::reap(pid);
             }
