@@ -33,6 +33,9 @@ fn larger() -> LlamaConfig {
     }
 }
 
+/// A check and its name.
+type Check<'c> = (&'c str, Box<dyn Fn() + 'c>);
+
 fn main() -> ExitCode {
     let small = std::env::args().any(|argument| argument == "--small");
     let device: Rc<dyn Accelerator> = match Cuda::open(0) {
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
     println!("{}", device.name());
     let (tiny, larger) = (world::config(), larger());
     let biased = LlamaConfig { architecture: Architecture::Qwen2, tie_word_embeddings: true, ..tiny.clone() };
-    let mut checks: Vec<(&str, Box<dyn Fn()>)> = Vec::new();
+    let mut checks: Vec<Check> = Vec::new();
     let on = &device;
     checks.push(("supervised, tiny", Box::new(|| training_checks::supervised(on, &tiny, 1, true))));
     checks.push(("reinforced, tiny", Box::new(|| training_checks::reinforced(on, &tiny, 1))));

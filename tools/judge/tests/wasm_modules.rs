@@ -166,7 +166,7 @@ fn instances_keep_to_their_limits() {
 /// What takes Cranelift long, or much memory, or a deep stack. None may take more than the translator has.
 #[test]
 fn bombs_cost_their_translator_only() {
-    let ladder = |depth: usize| [vec![0x02, 0x40].repeat(depth), vec![0x0b; depth]].concat();
+    let ladder = |depth: usize| [[0x02, 0x40].repeat(depth), vec![0x0b; depth]].concat();
     let choice = |targets: u64, times: usize| {
         let targets = [leb(targets), vec![0; targets as usize + 1]].concat();
         [vec![0x02, 0x40], [code::i32(1), vec![0x0e], targets].concat(), vec![0x0b]].concat().repeat(times)
