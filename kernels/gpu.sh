@@ -22,12 +22,12 @@ build() {
 libraries() {
   local found
   found=$("$python" - 2>/dev/null <<'END' || true
-import glob, os, site, sys
-for base in site.getsitepackages() + [site.getusersitepackages()]:
-    print("\n".join(sorted(glob.glob(os.path.join(base, "nvidia", "*", "lib")))))
+import glob, os, site
+bases = site.getsitepackages() + [site.getusersitepackages()]
+print(":".join(folder for base in bases for folder in sorted(glob.glob(os.path.join(base, "nvidia", "*", "lib")))))
 END
   )
-  LD_LIBRARY_PATH=$(printf '%s' "$found" | grep . | paste -sd:)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  LD_LIBRARY_PATH=$found${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
   export LD_LIBRARY_PATH
 }
 
