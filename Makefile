@@ -18,7 +18,7 @@ BIN := target/release
 TOOLS := synth mine judge mix train sample probe score check
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help setup build test wasm agree-wasm kernels-shim kernels-compile gpu-check gpu-bench smoke smoke-run soak soak-judge lint install clean clean-runs
+.PHONY: help setup build test wasm agree-wasm kernels-shim kernels-compile smoke smoke-run soak soak-judge lint install clean clean-runs
 .DEFAULT_GOAL := help
 
 help: ## this list
