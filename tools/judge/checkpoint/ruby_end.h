@@ -76,7 +76,8 @@ static void rb_at_last(rb_value ractors) {
     if (error != rb_nothing) {
         if (rb.rb_obj_is_kind_of(error, *rb_exit) == 0) return;
         rb_value number = rb.rb_attr_get(error, rb.rb_intern("status"));
-        if (!(number & 1)) return;
+        // One that an exit handler raised stands in place of another error, which Ruby has yet to print.
+        if (!(number & 1) || rb.rb_attr_get(error, rb.rb_intern("cause")) != rb_nothing) return;
         status = (long)number >> 1;
     }
     if (!rb.rb_thread_alone() || !rb_look() || rb_heap.ractors > (int)ractors) return;

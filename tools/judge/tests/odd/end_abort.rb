@@ -1,0 +1,1 @@
+abort "said at the end"

@@ -1,0 +1,3 @@
+puts "before"
+$stdout.close
+exit 4

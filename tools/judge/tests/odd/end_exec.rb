@@ -1,0 +1,3 @@
+puts "x"
+$stdout.flush
+exec "/bin/sh", "-c", "echo y; exit 5"

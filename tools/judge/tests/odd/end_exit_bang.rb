@@ -1,0 +1,3 @@
+print "lost"
+at_exit { puts "never" }
+exit! 6

@@ -1,0 +1,2 @@
+at_exit { raise SystemExit.new(4, "no", cause: nil) rescue raise }
+raise "first"

@@ -1,0 +1,3 @@
+<?php
+echo "x\n";
+nothing_of_this_name();

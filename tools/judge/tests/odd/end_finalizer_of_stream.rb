@@ -1,0 +1,2 @@
+ObjectSpace.define_finalizer($stdout, proc { $stderr.write("finalized\n") })
+puts "body"

@@ -1,0 +1,3 @@
+f = IO.popen(["cat"], "r+")
+f.write("not flushed")
+puts "x"

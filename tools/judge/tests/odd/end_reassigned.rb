@@ -1,0 +1,5 @@
+require "stringio"
+print "unflushed"
+$stdout = StringIO.new
+puts "nowhere"
+exit(false)

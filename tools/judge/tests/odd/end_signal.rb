@@ -1,0 +1,3 @@
+puts "x"
+Process.kill("TERM", $$)
+sleep 1

@@ -1,0 +1,2 @@
+<?php
+exit("said at the end\n");

@@ -1,0 +1,2 @@
+trap("EXIT") { puts "trapped #{$!.inspect}" }
+print "x"
