@@ -38,6 +38,9 @@ pub struct Language {
     pub source: String,
     #[serde(default)]
     pub compile: Option<Vec<String>>,
+    /// Program → words that `compile` gets where it is there.
+    #[serde(default)]
+    pub compile_if: BTreeMap<String, Vec<String>>,
     pub run: Vec<String>,
     #[serde(default)]
     pub home: Option<Vec<String>>,
@@ -185,7 +188,7 @@ impl Languages {
     }
 
     /// Every language changed, in the same order.
-    pub(crate) fn map(&self, change: impl Fn(Language) -> Language) -> Self {
+    pub fn map(&self, change: impl Fn(Language) -> Language) -> Self {
         Self { list: self.list.iter().cloned().map(change).collect() }
     }
 
@@ -211,8 +214,11 @@ impl Language {
         }
         let mut language: Self =
             table.try_into().map_err(|e: toml::de::Error| e.to_string().trim().to_owned())?;
-        if language.run.is_empty() || language.version.is_empty() {
-            return Err("`run` and `version` must not be empty".into());
+        if language.run.is_empty()
+            || language.version.is_empty()
+            || language.compile.as_ref().is_some_and(Vec::is_empty)
+        {
+            return Err("`compile`, `run` and `version` must not be empty".into());
         }
         let source = &language.source;
         if source.is_empty() || source.contains('/') || source.starts_with('.') {

@@ -67,6 +67,7 @@ impl Languages {
             Language {
                 run,
                 compile: route.compile.map(here),
+                compile_if: BTreeMap::new(),
                 prepare: route.prepare,
                 home: route.home.map(here),
                 version: route.version.map(here).unwrap_or_default(),
