@@ -176,9 +176,15 @@ pub(crate) fn product_with(
 /// Columns `at..at + count` of `b`, inner indices `depth..depth + k`, as a panel `[k, width]` with zeros beyond.
 fn pack(out: &mut [f32], b: Operand, at: usize, count: usize, width: usize, depth: usize, k: usize) {
     if b.col == 1 {
-        for (p, out) in out.chunks_exact_mut(width).enumerate() {
-            out[..count].copy_from_slice(&b.data[(depth + p) * b.row + at..][..count]);
-            out[count..].fill(0.0);
+        match width {
+            16 if count == width => copy_rows::<16>(out, &b.data[depth * b.row + at..], b.row),
+            32 if count == width => copy_rows::<32>(out, &b.data[depth * b.row + at..], b.row),
+            _ => {
+                for (p, out) in out.chunks_exact_mut(width).enumerate() {
+                    out[..count].copy_from_slice(&b.data[(depth + p) * b.row + at..][..count]);
+                    out[count..].fill(0.0);
+                }
+            }
         }
         return;
     }
@@ -205,6 +211,50 @@ fn pack(out: &mut [f32], b: Operand, at: usize, count: usize, width: usize, dept
         let done = if p < deep { whole } else { 0 };
         for (j, out) in out.iter_mut().enumerate().skip(done) {
             *out = if j < count { b.data[(at + j) * b.col + depth + p] } else { 0.0 };
+        }
+    }
+}
+
+/// Rows of `W` values that stand `stride` apart, one after the other.
+fn copy_rows<const W: usize>(out: &mut [f32], from: &[f32], stride: usize) {
+    for (p, out) in out.as_chunks_mut::<W>().0.iter_mut().enumerate() {
+        *out = *from[p * stride..].first_chunk::<W>().expect("the operand reaches as far");
+    }
+}
+
+/// Columns `0..rows` of `from`, whose rows stand `stride` apart, as tiles of `R` values an inner index.
+#[inline(always)]
+fn pack_left<const R: usize>(left: &mut [f32], from: &[f32], stride: usize, rows: usize, inner: usize) {
+    /// Values that are copied at once: more than a tile's row, the rest of which the next row then covers.
+    const STEP: usize = 16;
+    let whole = rows / R;
+    // Rows from whose beginning a copy of that length stays within `from`, for every tile.
+    let wide = if R <= STEP { from.len().saturating_sub(whole * R + STEP) / stride } else { 0 };
+    let (wide, step) = (wide.min(inner.saturating_sub(STEP)), if R <= 8 { 8 } else { STEP });
+    for p in 0..inner {
+        let row = &from[p * stride..];
+        if p < wide {
+            if step == 8 {
+                for tile in 0..whole {
+                    *left[tile * TILE + p * R..].first_chunk_mut::<8>().expect("room") =
+                        *row[tile * R..].first_chunk::<8>().expect("checked");
+                }
+            } else {
+                for tile in 0..whole {
+                    *left[tile * TILE + p * R..].first_chunk_mut::<16>().expect("room") =
+                        *row[tile * R..].first_chunk::<16>().expect("checked");
+                }
+            }
+        } else {
+            for tile in 0..whole {
+                left[tile * TILE + p * R..][..R].copy_from_slice(&row[tile * R..][..R]);
+            }
+        }
+        if rows % R > 0 {
+            let out = &mut left[whole * TILE + p * R..][..R];
+            let rest = &row[whole * R..rows];
+            out[..rest.len()].copy_from_slice(rest);
+            out[rest.len()..].fill(0.0);
         }
     }
 }
@@ -288,19 +338,7 @@ impl Block<'_> {
         }
         for (depth, inner) in blocks(k) {
             if a.col != 1 {
-                // Rows of the block, `R` by `R`, inner index by inner index.
-                for p in 0..inner {
-                    let from = &a.data[(depth + p) * a.col + row..][..rows];
-                    let (whole, rest) = from.as_chunks::<R>();
-                    for (tile, from) in whole.iter().enumerate() {
-                        left[tile * TILE + p * R..][..R].copy_from_slice(from);
-                    }
-                    if !rest.is_empty() {
-                        let out = &mut left[whole.len() * TILE + p * R..][..R];
-                        out[..rest.len()].copy_from_slice(rest);
-                        out[rest.len()..].fill(0.0);
-                    }
-                }
+                pack_left::<R>(&mut left, &a.data[depth * a.col + row..], a.col, rows, inner);
             }
             // A group of panels fits the second-level cache; a tile's rows stay in the first while they pass them.
             let panels = count.div_ceil(width);
@@ -373,16 +411,19 @@ impl Block<'_> {
             }
             return;
         }
-        for (r, sum) in sums.iter().enumerate().take(height) {
-            let mut whole = [0.0f32; 32];
+        // All rows, so that the sums above can stay in registers.
+        let mut whole = [[0.0f32; 32]; R];
+        for (whole, sum) in whole.iter_mut().zip(&sums) {
             for (part, sum) in whole.chunks_exact_mut(lanes).zip(sum) {
                 // SAFETY: `lanes` values stand there.
                 unsafe { part.as_mut_ptr().cast::<S::f32s>().write_unaligned(*sum) };
             }
+        }
+        for (r, whole) in whole.iter().enumerate().take(height) {
             // SAFETY: as above.
             let out = unsafe { self.c.slice(at(r), columns) };
             for (out, sum) in out.iter_mut().zip(whole) {
-                *out = if add { *out + sum } else { sum };
+                *out = if add { *out + sum } else { *sum };
             }
         }
     }

@@ -110,7 +110,7 @@ $(R)/seed-$(1)/$(5)/$(2).$(3).greedy.jsonl $(R)/seed-$(1)/$(5)/$(2).$(3).sampled
 	cog-sample --config $(P)/sample-$$*.toml --seed $(1) --model $(4) --prompts $(R)/prompts-$(5).jsonl --label arm=$(2)$(comma)stage=$(3)$(comma)seed=$(1) -o $$@
 
 $(R)/seed-$(1)/$(5)/$(2).$(3).judged.jsonl: $(R)/seed-$(1)/$(5)/$(2).$(3).greedy.jsonl $(R)/seed-$(1)/$(5)/$(2).$(3).sampled.jsonl $(P)/judge-eval.toml
-	cog-judge --config $(P)/judge-eval.toml --tests $(PROBLEMS) $$(filter %.jsonl,$$^) -o $$@
+	cog-judge --config $(P)/judge-eval.toml --result-cache $(R)/verdicts.jsonl --tests $(PROBLEMS) $$(filter %.jsonl,$$^) -o $$@
 
 JUDGED-$(5) += $(R)/seed-$(1)/$(5)/$(2).$(3).judged.jsonl
 endef

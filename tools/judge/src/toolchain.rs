@@ -67,7 +67,8 @@ impl Toolchains {
             tools.languages.iter().filter_map(|l| Some((l.name.clone(), tools.home(l.home.as_ref()?))));
         tools.homes = homes.collect();
         tools.languages = tools.languages.map(|mut language| {
-            let there = language.compile_if.iter().filter(|(program, _)| tools.system.find(program).is_some());
+            let there =
+                language.compile_if.iter().filter(|(program, _)| tools.system.find(program).is_some());
             let more: Vec<String> = there.flat_map(|(_, words)| words.clone()).collect();
             if let Some(command) = &mut language.compile {
                 command.splice(1..1, more);
