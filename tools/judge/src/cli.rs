@@ -197,6 +197,10 @@ pub struct SandboxFlags {
     /// a bundle made of one. Toolchains are looked for inside. For the container only.
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
+    /// The OCI runtime of --sandbox oci: a program with the command line of runc. The first of runc, crun and youki on PATH
+    /// when absent.
+    #[arg(long, value_name = "PATH")]
+    pub oci_runtime: Option<PathBuf>,
 }
 
 /// Limits of one run, where neither the test nor the problem says otherwise. The languages table adds what the
