@@ -96,7 +96,6 @@ const ALLOWED: &[Call] = calls![
     SYS_gettimeofday,
     SYS_getuid,
     SYS_getxattr,
-    SYS_ioctl,
     SYS_ioprio_get,
     SYS_kill,
     SYS_lgetxattr,

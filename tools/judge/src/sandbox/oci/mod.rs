@@ -37,8 +37,6 @@ const INSIDE: u32 = 1000;
 #[derive(Debug)]
 pub struct Oci {
     runtime: Runtime,
-    /// Whether it can make control groups here.
-    groups: bool,
 }
 
 impl Oci {
@@ -50,23 +48,23 @@ impl Oci {
         let runtime = Runtime::find(given)?;
         // A container's first process is to come to this process when the runtime is done, which then waits for it.
         family::adopt_orphans();
-        let with = |groups: bool| {
-            let shared = Arc::new(Self { runtime: runtime.clone(), groups });
+        let with = |runtime: Runtime| {
+            let shared = Arc::new(Self { runtime });
             OciBox::new(shared.clone(), host.clone(), index)?.try_out().map(|()| shared)
         };
         // SAFETY: only reads.
         let root = unsafe { libc::geteuid() } == 0;
         // Groups of an ordinary user are the business of systemd, which a runtime would have to be told.
         if !root {
-            return with(false);
+            return with(runtime.without_groups());
         }
-        with(true).or_else(|first| with(false).map_err(|_| first))
+        with(runtime.clone()).or_else(|first| with(runtime.without_groups()).map_err(|_| first))
     }
 
     /// In words, for `doctor`.
     pub fn describe(&self) -> String {
         let version = self.runtime.version().unwrap_or_else(|| "of unknown version".into());
-        let groups = if self.groups { "" } else { ", without control groups" };
+        let groups = if self.runtime.has_groups() { "" } else { ", without control groups" };
         format!("{version} at {}{groups}; a container a run, so it is slow", self.runtime.path().display())
     }
 }
@@ -142,7 +140,7 @@ impl OciBox {
             std::os::unix::fs::chown(self.place.at("box"), Some(uid), Some(gid))
                 .map_err(|e| Fault(format!("giving /box away: {e}")))?;
         }
-        let group = self.shared.groups.then_some(id);
+        let group = self.shared.runtime.has_groups().then_some(id);
         self.bundle.configure(&self.host, &self.place, run.kind, &run.limits, group)?;
         let (finished, ended_us) = self.watch(run, stdin, ends, id)?;
         let mut finished = finished;
@@ -204,7 +202,7 @@ impl OciBox {
 
     fn room(&self, container: &Standing<'_>) -> Result<Room, Fault> {
         let files = container.groups();
-        if self.shared.groups && files.is_none() {
+        if self.shared.runtime.has_groups() && files.is_none() {
             return Err(Fault("the runtime made no control group".into()));
         }
         let host_proc = File::open("/proc").map_err(|e| Fault(format!("opening /proc: {e}")))?;

@@ -23,7 +23,11 @@ pub const NO_RUNTIME: &str = "no OCI runtime";
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
-pub struct Runtime(PathBuf);
+pub struct Runtime {
+    path: PathBuf,
+    /// Whether it is asked for control groups.
+    groups: bool,
+}
 
 impl Runtime {
     /// The one at `given`, or the first that this machine has.
@@ -31,41 +35,46 @@ impl Runtime {
     /// # Errors
     /// When there is none, with the cure.
     pub fn find(given: Option<&Path>) -> Result<Self, Fault> {
-        let is_program = |path: &Path| {
-            fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-        };
         if let Some(path) = given {
-            let found = path.canonicalize().ok().filter(|path| is_program(path));
-            return found.map(Self).ok_or_else(|| {
+            let found = std::path::absolute(path).ok().filter(|path| is_program(path));
+            let path = found.ok_or_else(|| {
                 Fault(format!("--oci-runtime {}: no program that can be run", path.display()))
-            });
+            })?;
+            return Ok(Self { path, groups: true });
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders: Vec<PathBuf> =
-            std::env::split_paths(&path).chain(SYSTEM_FOLDERS.map(PathBuf::from)).collect();
-        let found = KNOWN.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-        found.filter(|path| path.is_absolute()).find(|path| is_program(path)).map(Self).ok_or_else(|| {
-            Fault(format!(
-                "{NO_RUNTIME}: none of {} is on PATH (apt install runc, or apt install crun; --oci-runtime names another)",
-                KNOWN.join(", ")
-            ))
-        })
+        let folders = std::env::split_paths(&path).chain(SYSTEM_FOLDERS.map(PathBuf::from));
+        find_in(&folders.collect::<Vec<_>>()).map(|path| Self { path, groups: true })
+    }
+
+    /// The same, asked for no control groups.
+    #[must_use]
+    pub fn without_groups(&self) -> Self {
+        Self { groups: false, ..self.clone() }
+    }
+
+    pub fn has_groups(&self) -> bool {
+        self.groups
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// As it prints it, first line.
     pub fn version(&self) -> Option<String> {
-        let output = Command::new(&self.0).arg("--version").stdin(Stdio::null()).output().ok()?;
+        let output = Command::new(&self.path).arg("--version").stdin(Stdio::null()).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
     }
 
     fn command(&self, place: &Place) -> Command {
-        let mut command = Command::new(&self.0);
+        let mut command = Command::new(&self.path);
         command.arg("--root").arg(place.at("state")).env_clear().current_dir("/").stdin(Stdio::null());
+        if !self.groups && self.path.file_name().is_some_and(|name| name == "crun") {
+            // It looks at them even if no group is asked for, and refuses to work with some.
+            command.arg("--cgroup-manager=disabled");
+        }
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
@@ -89,10 +98,10 @@ impl Runtime {
         unsafe { command.pre_exec(move || hand_on(handed)) };
         let status = self.wait(&mut command)?;
         if !status {
-            return Err(Fault(format!("{}: {}", self.0.display(), words(place))));
+            return Err(Fault(format!("{}: {}", self.path.display(), words(place))));
         }
         let text = fs::read_to_string(&number).unwrap_or_default();
-        text.trim().parse().map_err(|_| Fault(format!("{} told no process number", self.0.display())))
+        text.trim().parse().map_err(|_| Fault(format!("{} told no process number", self.path.display())))
     }
 
     /// Removes a container with whatever runs in it. One that is not there is no failure.
@@ -104,7 +113,7 @@ impl Runtime {
 
     /// Waits for a command's end. A runtime that hangs must not hold up the judge for ever.
     fn wait(&self, command: &mut Command) -> Result<bool, Fault> {
-        let fault = |e: std::io::Error| Fault(format!("{}: {e}", self.0.display()));
+        let fault = |e: std::io::Error| Fault(format!("{}: {e}", self.path.display()));
         let mut child = command.spawn().map_err(fault)?;
         let end = Instant::now() + PATIENCE;
         loop {
@@ -114,11 +123,26 @@ impl Runtime {
             if Instant::now() > end {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(Fault(format!("{} did not end within {PATIENCE:?}", self.0.display())));
+                return Err(Fault(format!("{} did not end within {PATIENCE:?}", self.path.display())));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+/// The first of those known that is in one of the folders.
+fn find_in(folders: &[PathBuf]) -> Result<PathBuf, Fault> {
+    let mut found = KNOWN.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    found.find(|path| path.is_absolute() && is_program(path)).ok_or_else(|| {
+        Fault(format!(
+            "{NO_RUNTIME}: none of {} is on PATH (apt install runc, or apt install crun; --oci-runtime names another)",
+            KNOWN.join(", ")
+        ))
+    })
 }
 
 /// What the runtime, or a container's first process, wrote to stderr: its last line, which tells the cause.
@@ -144,4 +168,33 @@ fn hand_on(handed: [RawFd; 4]) -> std::io::Result<()> {
         libc::personality(libc::ADDR_NO_RANDOMIZE as u64);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_known_one_that_can_be_run_is_taken_and_its_absence_comes_with_a_cure() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("a"), dir.path().join("b"));
+        for folder in [&first, &second] {
+            fs::create_dir(folder).unwrap();
+        }
+        let folders = [first.clone(), second.clone(), "relative".into()];
+        // No program, and nobody's name.
+        fs::write(first.join("runc"), "").unwrap();
+        fs::write(first.join("docker"), "").unwrap();
+        let reason = find_in(&folders).unwrap_err().0;
+        assert!(reason.starts_with(NO_RUNTIME) && reason.contains("apt install runc"), "{reason}");
+        for path in [first.join("crun"), second.join("runc")] {
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        assert_eq!(find_in(&folders).unwrap(), second.join("runc"));
+        fs::remove_file(second.join("runc")).unwrap();
+        assert_eq!(find_in(&folders).unwrap(), first.join("crun"));
+        let reason = Runtime::find(Some(&first.join("runc"))).unwrap_err().0;
+        assert!(reason.starts_with("--oci-runtime ") && reason.contains("a/runc"), "{reason}");
+    }
 }
