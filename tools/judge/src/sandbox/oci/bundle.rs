@@ -47,6 +47,12 @@ fn show(source: &Path, place: &str) -> Value {
     bind(source, place, &["rro", "rnodev"])
 }
 
+/// A file of the host or a device, read-only: nothing is below it, and crun takes options for all below only on folders.
+fn show_file(source: &Path, place: &str, option: &str) -> Value {
+    let options = ["bind", "private", "nosuid", "ro", option];
+    json!({ "destination": place, "type": "bind", "source": source, "options": options })
+}
+
 fn step(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Fault {
     move |e| Fault(format!("{what}: {e}"))
 }
@@ -91,7 +97,7 @@ impl Bundle {
         }
         bundle.devices(&root)?;
         write(&root.join(init::NAME.trim_start_matches('/')), b"")?;
-        bundle.mounts.push(show(&own_program(place)?, init::NAME));
+        bundle.mounts.push(show_file(&own_program(place)?, init::NAME, "nodev"));
         if let Some(cache) = &host.cache {
             fs::create_dir_all(cache).map_err(step(cache.display()))?;
         }
@@ -166,7 +172,7 @@ impl Bundle {
         for name in DEVICES {
             write(&dev.join(name), b"")?;
             let path = format!("/dev/{name}");
-            self.mounts.push(bind(Path::new(&path), &path, &["rro", "rnoexec"]));
+            self.mounts.push(show_file(Path::new(&path), &path, "noexec"));
         }
         Ok(())
     }

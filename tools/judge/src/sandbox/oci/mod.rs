@@ -58,7 +58,10 @@ impl Oci {
         if !root {
             return with(runtime.without_groups());
         }
-        with(runtime.clone()).or_else(|first| with(runtime.without_groups()).map_err(|_| first))
+        with(runtime.clone()).or_else(|first| {
+            with(runtime.without_groups())
+                .map_err(|second| Fault(format!("{first}; without control groups: {second}")))
+        })
     }
 
     /// In words, for `doctor`.
