@@ -1,5 +1,5 @@
 //! Takes away what judges that were killed (SIGKILL, a crash) left behind: control groups and the processes in them,
-//! launchers, temporary files, sockets. Runs at every judge's start, and as `cog-judge clean`.
+//! launchers, first processes of containers, temporary files, sockets. Runs at every judge's start, and as `cog-judge clean`.
 //!
 //! Only what carries the name of a judge that is dead is touched ([`Owner`]). What belongs to another machine or process
 //! namespace, where nobody here can tell, is left alone until it is old and empty.

@@ -46,8 +46,9 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         rootfs: Option<PathBuf>,
     },
-    /// Remove what judges that were killed left behind: control groups and processes in them, launchers, temporary files of
-    /// the toolchain cache, sockets of `serve`. Every judge does so when it starts; nothing of a living one is touched.
+    /// Remove what judges that were killed left behind: control groups and processes in them, launchers, containers of
+    /// --sandbox oci, temporary files of the toolchain cache, sockets of `serve`. Every judge does so when it starts;
+    /// nothing of a living one is touched.
     Clean {
         /// Only say what is there.
         #[arg(short = 'n', long)]

@@ -209,6 +209,36 @@ fn files_and_interactors_work_for_root_and_are_refused_otherwise() {
     assert_eq!(statuses, ["AC", "WA", "AC", "WA"], "{found:?}");
 }
 
+#[test]
+fn a_toolchain_is_prepared_into_the_cache_and_a_closed_umask_closes_nothing() {
+    if !has_runtime() || !can_judge(&["cpp"]) {
+        return;
+    }
+    let case = Case::new();
+    case.lines("problems.jsonl", &[sum()]);
+    let source = "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }\n";
+    case.lines("programs.jsonl", &[program("p", "cpp", source)]);
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "umask 077; exec \"$0\" --tests problems.jsonl programs.jsonl --sandbox oci -q -j1",
+            JUDGE,
+        ])
+        .current_dir(case.dir.path())
+        .env("COGNATE_CACHE", case.path("cache"))
+        .output()
+        .unwrap();
+    assert_eq!(by_id(&output)["p"]["status"], "AC");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("preparing the toolchain failed"), "{said}");
+    let prepared = std::fs::read_dir(case.path("cache/judge")).unwrap().flatten();
+    let names: Vec<_> = prepared.map(|e| e.file_name().into_string().unwrap()).collect();
+    assert!(
+        matches!(&names[..], [name] if name.starts_with("cpp-") && !name.ends_with(".part")),
+        "{names:?}"
+    );
+}
+
 /// Command lines of all processes of this machine.
 fn running() -> String {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
@@ -233,7 +263,6 @@ fn groups_of(judge: u32) -> Vec<PathBuf> {
     found
 }
 
-/// Zombies that a process of this number has not waited for are those of a judge that still runs.
 fn wait(what: &str, holds: &dyn Fn() -> bool) {
     for _ in 0..3000 {
         if holds() {

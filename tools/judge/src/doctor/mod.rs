@@ -84,7 +84,9 @@ fn container(host: &Host) -> Result<String, String> {
 /// With the first runtime on PATH.
 fn in_oci(facts: &Facts, languages: &Languages) -> Kind {
     let host = Toolchains::new(languages.clone(), false).host();
-    let state = Oci::open(None, &host, LOOK).map(|shared| shared.describe()).map_err(|fault| fault.0);
+    let state = Oci::open(None, &host, LOOK)
+        .map(|shared| format!("{}; a container a run: slow, never chosen by itself", shared.describe()))
+        .map_err(|fault| fault.0);
     let fix = state.as_ref().err().map(|reason| match reason.starts_with(NO_RUNTIME) {
         true => "apt install runc".into(),
         false => advice::namespaces(facts, reason),

@@ -155,6 +155,12 @@ impl Kinds {
     pub fn warning(&self) -> Option<String> {
         // SAFETY: only reads.
         let root = unsafe { libc::geteuid() } == 0;
+        if let Some(oci) = &self.oci {
+            return Some(format!(
+                "--sandbox oci makes a container for each run, which is slow: {}; SECURITY.md says what it does not promise",
+                oci.describe()
+            ));
+        }
         (self.native == Kind::Process).then(|| {
             format!(
                 "warning: --sandbox process has no namespaces: programs see that files and processes of this machine exist, \

@@ -68,7 +68,7 @@ impl Oci {
     pub fn describe(&self) -> String {
         let version = self.runtime.version().unwrap_or_else(|| "of unknown version".into());
         let groups = if self.runtime.has_groups() { "" } else { ", without control groups" };
-        format!("{version} at {}{groups}; a container a run, so it is slow", self.runtime.path().display())
+        format!("{version} at {}{groups}", self.runtime.path().display())
     }
 }
 
