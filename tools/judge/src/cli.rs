@@ -67,7 +67,7 @@ pub enum Command {
     ///
     /// POST /run_code and /submit, GET /v1/ping and /health. A request's run_timeout bounds the wall and the CPU time;
     /// there is no network for programs and nothing of a request is kept. Languages are named by any of their spellings.
-    Serve(Serve),
+    Serve(Box<Serve>),
 }
 
 #[derive(Debug, Args)]

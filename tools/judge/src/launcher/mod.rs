@@ -104,6 +104,8 @@ impl Launcher {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             }
             libc::personality(libc::ADDR_NO_RANDOMIZE as u64);
+            // What is written here is for programs to read, under ids of their own.
+            libc::umask(0o022);
         }
         if !is_plain {
             namespaces::enter_user()?;
