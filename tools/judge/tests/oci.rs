@@ -218,25 +218,26 @@ fn a_toolchain_is_prepared_into_the_cache_and_a_closed_umask_closes_nothing() {
     case.lines("problems.jsonl", &[sum()]);
     let source = "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }\n";
     case.lines("programs.jsonl", &[program("p", "cpp", source)]);
-    let output = Command::new("sh")
-        .args([
-            "-c",
-            "umask 077; exec \"$0\" --tests problems.jsonl programs.jsonl --sandbox oci -q -j1",
-            JUDGE,
-        ])
-        .current_dir(case.dir.path())
-        .env("COGNATE_CACHE", case.path("cache"))
-        .output()
-        .unwrap();
-    assert_eq!(by_id(&output)["p"]["status"], "AC");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!said.contains("preparing the toolchain failed"), "{said}");
-    let prepared = std::fs::read_dir(case.path("cache/judge")).unwrap().flatten();
-    let names: Vec<_> = prepared.map(|e| e.file_name().into_string().unwrap()).collect();
-    assert!(
-        matches!(&names[..], [name] if name.starts_with("cpp-") && !name.ends_with(".part")),
-        "{names:?}"
-    );
+    for sandbox in ["oci", "container"] {
+        let cache = case.path(sandbox);
+        let script = "umask 077; exec \"$0\" --tests problems.jsonl programs.jsonl --sandbox $1 -q -j1";
+        let output = Command::new("sh")
+            .args(["-c", script, JUDGE, sandbox])
+            .current_dir(case.dir.path())
+            .env("COGNATE_CACHE", &cache)
+            .output()
+            .unwrap();
+        let found = by_id(&output);
+        assert_eq!(found["p"]["status"], "AC", "{found:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("preparing the toolchain failed"), "{said}");
+        let prepared = std::fs::read_dir(cache.join("judge")).unwrap().flatten();
+        let names: Vec<_> = prepared.map(|e| e.file_name().into_string().unwrap()).collect();
+        assert!(
+            matches!(&names[..], [name] if name.starts_with("cpp-") && !name.ends_with(".part")),
+            "{names:?}"
+        );
+    }
 }
 
 /// Command lines of all processes of this machine.
