@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the language toolchains that programs are judged with, where they are missing and it may.
+# Installs the language toolchains that programs are judged with, and an OCI runtime for the tests of --sandbox oci, where
+# they are missing and it may.
 # setup.sh yes   apt-get as root or through sudo; without either, or without apt, lists what is missing and goes on.
 # setup.sh no    only lists.
 set -eu
@@ -16,7 +17,10 @@ lua5.4:lua5.4
 ruby:ruby
 php:php-cli
 node:nodejs
+runc:runc
 "
+# Where runc is; an ordinary user's PATH may lack it.
+PATH=$PATH:/usr/sbin
 missing=""
 for pair in $wanted; do
   command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"

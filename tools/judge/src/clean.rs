@@ -1,5 +1,5 @@
 //! Takes away what judges that were killed (SIGKILL, a crash) left behind: control groups and the processes in them,
-//! launchers, temporary files, sockets. Runs at every judge's start, and as `cog-judge clean`.
+//! launchers, first processes of containers, temporary files, sockets. Runs at every judge's start, and as `cog-judge clean`.
 //!
 //! Only what carries the name of a judge that is dead is touched ([`Owner`]). What belongs to another machine or process
 //! namespace, where nobody here can tell, is left alone until it is old and empty.
@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::launcher;
 use crate::owner::{Owner, State};
 use crate::sandbox::cgroup::{self, sweep};
+use crate::sandbox::oci::init;
 use crate::toolchain;
 use crate::wipe;
 
@@ -125,15 +126,22 @@ struct Launcher {
     pid: u32,
     owner: Owner,
     plain: bool,
+    /// First process of an OCI container, which goes by itself when it sees the judge's end.
+    in_container: bool,
 }
 
 impl Launcher {
     fn of(pid: u32) -> Option<Self> {
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mut words = line.split(|byte| *byte == 0);
-        words.next().filter(|word| *word == launcher::NAME.as_bytes())?;
+        let name = words.next()?;
+        let in_container = name == init::NAME.as_bytes();
+        if name != launcher::NAME.as_bytes() && !in_container {
+            return None;
+        }
         let (owner, _) = Owner::parse(std::str::from_utf8(words.next()?).ok()?)?;
-        Some(Self { pid, owner, plain: words.next() == Some(launcher::PLAIN.as_bytes()) })
+        let plain = words.next() == Some(launcher::PLAIN.as_bytes());
+        Some(Self { pid, owner, plain, in_container })
     }
 }
 
@@ -143,9 +151,9 @@ fn launchers() -> Vec<Launcher> {
     pids.filter_map(Launcher::of).collect()
 }
 
-/// Launchers without namespaces whose judge is dead.
+/// Launchers without namespaces and containers whose judge is dead.
 fn is_parting(launcher: &Launcher) -> bool {
-    launcher.plain && launcher.owner.state() == State::Dead
+    (launcher.plain || launcher.in_container) && launcher.owner.state() == State::Dead
 }
 
 fn await_farewells() {
@@ -179,7 +187,8 @@ fn parts(cache: &Path) -> Vec<PathBuf> {
 /// Folders of sandboxes that have no mounts of their own: `cog-judge-OWNER-WORKER` where temporary files go.
 fn scratch() -> Vec<PathBuf> {
     // Where programs still run nothing may be removed by its path: they could put a link there meanwhile.
-    let busy: Vec<Owner> = launchers().iter().filter(|launcher| launcher.plain).map(|l| l.owner).collect();
+    let busy: Vec<Owner> =
+        launchers().iter().filter(|l| l.plain || l.in_container).map(|l| l.owner).collect();
     let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     let found = entries.filter(|entry| {
         let name = entry.file_name();

@@ -46,8 +46,9 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         rootfs: Option<PathBuf>,
     },
-    /// Remove what judges that were killed left behind: control groups and processes in them, launchers, temporary files of
-    /// the toolchain cache, sockets of `serve`. Every judge does so when it starts; nothing of a living one is touched.
+    /// Remove what judges that were killed left behind: control groups and processes in them, launchers, containers of
+    /// --sandbox oci, temporary files of the toolchain cache, sockets of `serve`. Every judge does so when it starts;
+    /// nothing of a living one is touched.
     Clean {
         /// Only say what is there.
         #[arg(short = 'n', long)]
@@ -66,7 +67,7 @@ pub enum Command {
     ///
     /// POST /run_code and /submit, GET /v1/ping and /health. A request's run_timeout bounds the wall and the CPU time;
     /// there is no network for programs and nothing of a request is kept. Languages are named by any of their spellings.
-    Serve(Serve),
+    Serve(Box<Serve>),
 }
 
 #[derive(Debug, Args)]
@@ -197,6 +198,10 @@ pub struct SandboxFlags {
     /// a bundle made of one. Toolchains are looked for inside. For the container only.
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
+    /// The OCI runtime of --sandbox oci: a program with the command line of runc. The first of runc, crun and youki on PATH
+    /// when absent.
+    #[arg(long, value_name = "PATH")]
+    pub oci_runtime: Option<PathBuf>,
 }
 
 /// Limits of one run, where neither the test nor the problem says otherwise. The languages table adds what the

@@ -73,8 +73,10 @@ pub fn run(common: &Common, filter: &Filter) -> anyhow::Result<()> {
     let problems = Problems::open(&filter.tests, &languages)?;
     let threads = common.threads();
     let system = System::open(filter.sandbox.rootfs.as_deref())?;
-    let (tools, kinds) = kinds::open(filter.sandbox.kind, languages, !filter.no_fork_server, threads, system)
-        .map_err(|fault| anyhow!("no sandbox: {fault}"))?;
+    let runtime = filter.sandbox.oci_runtime.as_deref();
+    let (tools, kinds) =
+        kinds::open(filter.sandbox.kind, languages, !filter.no_fork_server, threads, system, runtime)
+            .map_err(|fault| anyhow!("no sandbox: {fault}"))?;
     if let Some(warning) = kinds.warning() {
         common.note(warning);
     }

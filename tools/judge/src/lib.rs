@@ -39,13 +39,17 @@ mod workers;
 use std::process::ExitCode;
 
 pub use protections::{Protection, Protections};
+use sandbox::oci::init;
 use sandbox::wasm::translator;
 
-/// The whole program: launcher, translator or judge, by its own name.
+/// The whole program: launcher, first process of a container, translator or judge, by its own name.
 pub fn main(protections: Protections) -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     if name == launcher::NAME {
         return launcher::main();
+    }
+    if name == init::NAME {
+        return init::main();
     }
     if name == translator::NAME {
         return translator::main();

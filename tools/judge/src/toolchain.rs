@@ -360,6 +360,10 @@ impl Toolchains {
         if let Err(e) = fs::create_dir_all(cache.join(part)) {
             return Ok(Err(e.to_string()));
         }
+        for folder in [cache, &cache.join(part)] {
+            // Whatever this process's umask is, programs under ids of their own read it.
+            let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o755));
+        }
         let names = Names { source: "", class: "", memory_mb: 2048 };
         let in_part = |text: String| text.replace(&format!("/cache/{key}"), &format!("/cache/{part}"));
         let run = Run {

@@ -7,10 +7,12 @@ mod features;
 use std::path::Path;
 
 use cognate_cli::Common;
+use cognate_languages::Languages;
 use serde_json::{Value, json};
 
 use crate::image::System;
 use crate::sandbox::container::{Container, Form, Host};
+use crate::sandbox::oci::{NO_RUNTIME, Oci};
 use crate::sandbox::wasm;
 use crate::toolchain::Toolchains;
 use advice::Facts;
@@ -53,13 +55,13 @@ pub fn run(common: &Common, rootfs: Option<&Path>) -> anyhow::Result<()> {
 }
 
 fn kinds(facts: &Facts, system: System) -> Vec<Kind> {
-    let languages = cognate_languages::Languages::builtin();
+    let languages = Languages::builtin();
     let container = container(&Toolchains::of(languages.clone(), false, system).host());
     let plain = Toolchains::new(languages.clone(), false).without_mounts().host();
     let process = Container::start_as(Form::Plain, &plain, LOOK);
     let process =
         process.map(|_| "Landlock, seccomp, limits; less is promised, never chosen by itself".to_owned());
-    let in_wasm = languages.in_wasm(wasm::guests_folder().as_deref());
+    let in_wasm = languages.clone().in_wasm(wasm::guests_folder().as_deref());
     let tools = Toolchains::new(in_wasm, false);
     let fix = container.as_ref().err().map(|reason| advice::namespaces(facts, reason));
     vec![
@@ -71,11 +73,25 @@ fn kinds(facts: &Facts, system: System) -> Vec<Kind> {
             fix: process.as_ref().err().map(|_| advice::landlock(facts)),
             state: process.map_err(|fault| fault.0),
         },
+        in_oci(facts, &languages),
     ]
 }
 
 fn container(host: &Host) -> Result<String, String> {
     Container::start(host, LOOK).map(|_| "namespaces, seccomp, one launcher a worker".into()).map_err(|f| f.0)
+}
+
+/// With the first runtime on PATH.
+fn in_oci(facts: &Facts, languages: &Languages) -> Kind {
+    let host = Toolchains::new(languages.clone(), false).host();
+    let state = Oci::open(None, &host, LOOK)
+        .map(|shared| format!("{}; a container a run: slow, never chosen by itself", shared.describe()))
+        .map_err(|fault| fault.0);
+    let fix = state.as_ref().err().map(|reason| match reason.starts_with(NO_RUNTIME) {
+        true => "apt install runc".into(),
+        false => advice::namespaces(facts, reason),
+    });
+    Kind { name: "oci", full: false, state, fix }
 }
 
 /// A language stands when its guest is there, or its compiler and a container for that.

@@ -126,16 +126,16 @@ impl Counters {
         Ok(())
     }
 
-    /// `family` as for [`pids`].
+    /// `ancestor` as for [`pids`].
     ///
     /// # Errors
     /// When a counter cannot be read.
-    pub fn read(&self, family: bool) -> io::Result<Reading> {
+    pub fn read(&self, ancestor: Option<u32>) -> io::Result<Reading> {
         match self {
             Self::Group(group) => {
                 Ok(Reading { cpu_us: group.cpu_us()?.saturating_sub(group.cpu_start), memory: 0 })
             }
-            Self::Proc { tick_us, memory_limit } => Ok(sum_over(&pids(family), *tick_us, *memory_limit)),
+            Self::Proc { tick_us, memory_limit } => Ok(sum_over(&pids(ancestor), *tick_us, *memory_limit)),
         }
     }
 
@@ -148,10 +148,10 @@ impl Counters {
     }
 }
 
-/// Longest time that a process of the running test has waited for a processor, in microseconds. `family` as for [`pids`].
-pub fn waited_us(family: bool) -> u64 {
+/// Longest time that a process of the running test has waited for a processor, in microseconds. `ancestor` as for [`pids`].
+pub fn waited_us(ancestor: Option<u32>) -> u64 {
     // schedstat: time on a processor, time waiting for one (ns), slices (Documentation/scheduler/sched-stats).
-    let waits = pids(family).into_iter().filter_map(|pid| {
+    let waits = pids(ancestor).into_iter().filter_map(|pid| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
         text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
     });
@@ -181,10 +181,10 @@ impl Group {
 }
 
 /// The program's processes. In a process namespace /proc shows no others, and pid 1 is the warden; where /proc shows
-/// the host, they descend from this launcher.
-fn pids(family: bool) -> Vec<u32> {
-    if family {
-        return family::members().into_iter().map(|(pid, _)| pid).collect();
+/// the host, they descend from `ancestor`.
+fn pids(ancestor: Option<u32>) -> Vec<u32> {
+    if let Some(ancestor) = ancestor {
+        return family::members_below(ancestor).into_iter().map(|(pid, _)| pid).collect();
     }
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|pid| *pid != 1).collect()

@@ -17,8 +17,13 @@ pub fn adopt_orphans() {
 
 /// The processes below this one, each with its parent, parents first.
 pub fn members() -> Vec<(u32, u32)> {
+    members_below(std::process::id())
+}
+
+/// As [`members`], below any process.
+pub fn members_below(ancestor: u32) -> Vec<(u32, u32)> {
     let mut found: Vec<(u32, u32)> = Vec::new();
-    let mut parents = vec![std::process::id()];
+    let mut parents = vec![ancestor];
     while let Some(parent) = parents.pop() {
         for child in children(parent) {
             found.push((child, parent));

@@ -43,7 +43,7 @@ impl Room {
     pub fn fresh_box(&self, bytes: u64) -> Result<(), String> {
         match &self.plain {
             Some(plain) => plain.fresh_box(),
-            None => namespaces::fresh_box(bytes),
+            None => namespaces::fresh_box("/box", bytes),
         }
     }
 

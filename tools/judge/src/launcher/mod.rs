@@ -3,19 +3,19 @@
 //!
 //! It is this same binary under another name; its stdin is the socket to the judge.
 
-mod counters;
-mod family;
-mod folder;
+pub mod counters;
+pub mod family;
+pub mod folder;
 mod fork_server;
 mod ground;
 pub mod landlock;
-mod namespaces;
+pub mod namespaces;
 mod plain;
 mod plain_run;
 mod program;
-mod run;
-mod seccomp;
-mod sys;
+pub mod run;
+pub mod seccomp;
+pub mod sys;
 mod warden;
 
 use std::fs;
@@ -38,7 +38,7 @@ use warden::Warden;
 /// `argv[0]` of a launcher.
 pub const NAME: &str = "cog-judge-launcher";
 /// Bound on /box: sources and what compilers make of them.
-const BOX_BYTES: u64 = 512 << 20;
+pub const BOX_BYTES: u64 = 512 << 20;
 
 /// Second argument of a launcher that builds no namespaces.
 pub const PLAIN: &str = "plain";
@@ -104,6 +104,8 @@ impl Launcher {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             }
             libc::personality(libc::ADDR_NO_RANDOMIZE as u64);
+            // What is written here is for programs to read, under ids of their own.
+            libc::umask(0o022);
         }
         if !is_plain {
             namespaces::enter_user()?;

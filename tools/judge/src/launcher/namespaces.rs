@@ -30,10 +30,25 @@ pub const ETC: [&str; 11] = [
     "node",
     "debian_version",
 ];
+/// Files of /etc that name users and hosts: nobody's.
+pub const NAMES: [(&str, &str); 4] = [
+    ("passwd", "root:x:0:0:root:/:/bin/sh\njudge:x:1000:1000:judge:/tmp:/bin/sh\n"),
+    ("group", "root:x:0:\njudge:x:1000:\n"),
+    ("hosts", "127.0.0.1 localhost\n"),
+    ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+];
+/// Links in /dev.
+pub const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("shm", "/tmp"),
+];
 pub const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 pub const CHECKPOINT: &str = "/run/checkpoint.so";
 /// Inodes that one tmpfs may hold.
-const INODES: u64 = 65_536;
+pub const INODES: u64 = 65_536;
 
 /// Enters the user namespace; id maps are written by the parent, which waits for word of it.
 ///
@@ -164,12 +179,7 @@ fn etc(own: bool) -> Result<(), String> {
 
 /// Names of users and hosts that are nobody's.
 fn own_names() -> Result<(), String> {
-    for (name, text) in [
-        ("passwd", "root:x:0:0:root:/:/bin/sh\njudge:x:1000:1000:judge:/tmp:/bin/sh\n"),
-        ("group", "root:x:0:\njudge:x:1000:\n"),
-        ("hosts", "127.0.0.1 localhost\n"),
-        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
-    ] {
+    for (name, text) in NAMES {
         fs::write(format!("/new/etc/{name}"), text).step(|| format!("writing /etc/{name}"))?;
     }
     Ok(())
@@ -207,13 +217,7 @@ fn devices(fixed: bool) -> Result<(), String> {
         sys::bind(&format!("/old/dev/{name}"), &target, !fixed, true)
             .step(|| format!("showing /dev/{name}"))?;
     }
-    for (name, to) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-        ("shm", "/tmp"),
-    ] {
+    for (name, to) in DEVICE_LINKS {
         symlink(to, format!("/new/dev/{name}")).step(|| format!("linking /dev/{name}"))?;
     }
     Ok(())
@@ -240,15 +244,15 @@ pub fn fresh_tmp(path: &str, bytes: u64) -> Result<(), String> {
         .step(|| format!("mounting {path}"))
 }
 
-/// An empty /box that only the launcher writes.
+/// An empty folder for a program, at `path`, that only we write.
 ///
 /// # Errors
 /// When it cannot be mounted.
-pub fn fresh_box(bytes: u64) -> Result<(), String> {
-    let _ = sys::unmount("/box");
+pub fn fresh_box(path: &str, bytes: u64) -> Result<(), String> {
+    let _ = sys::unmount(path);
     let options = format!("mode=755,size={bytes},nr_inodes={INODES}");
-    sys::mount("box", "/box", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, &options)
-        .step(|| "mounting /box".into())
+    sys::mount("box", path, "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, &options)
+        .step(|| format!("mounting {path}"))
 }
 
 /// Opens or closes a mount for writing.

@@ -273,18 +273,26 @@ pub struct Watch<'a> {
     pages: u64,
     /// Highest CPU seen.
     cpu: u64,
-    /// Whether what runs is found as descendants of this launcher.
-    family: bool,
+    /// Whose descendants are what runs, where /proc shows others too.
+    ancestor: Option<u32>,
+    /// Whether stdin is the socket to the judge, whose end ends the run.
+    lifeline: bool,
 }
 
 impl<'a> Watch<'a> {
     pub fn new(room: &'a mut Room, limits: RunLimits, started: Instant, out: [OwnedFd; 2]) -> Self {
-        Self { room, limits, started, out, text: [Vec::new(), Vec::new()], pages: 0, cpu: 0, family: false }
+        let text = [Vec::new(), Vec::new()];
+        Self { room, limits, started, out, text, pages: 0, cpu: 0, ancestor: None, lifeline: false }
     }
 
     /// /proc shows the host: what runs descends from this launcher, which sees the judge's end and ends the run.
     pub fn follow(&mut self) {
-        self.family = true;
+        (self.ancestor, self.lifeline) = (Some(std::process::id()), true);
+    }
+
+    /// /proc shows the host: what runs descends from this process.
+    pub fn follow_below(&mut self, ancestor: u32) {
+        self.ancestor = Some(ancestor);
     }
 
     /// Reads the counters; gives the memory of this moment.
@@ -292,7 +300,7 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// When they cannot be read.
     pub fn look(&mut self) -> Result<u64, String> {
-        let reading = self.room.counters.read(self.family).step(|| "reading counters".into())?;
+        let reading = self.room.counters.read(self.ancestor).step(|| "reading counters".into())?;
         self.cpu = self.cpu.max(reading.cpu_us);
         self.pages = self.pages.max(reading.memory);
         Ok(reading.memory)
@@ -334,7 +342,7 @@ impl<'a> Watch<'a> {
                 let longer = self
                     .limits
                     .wall_us
-                    .saturating_add(waited_us(self.family))
+                    .saturating_add(waited_us(self.ancestor))
                     .min(self.limits.wall_us * PATIENCE);
                 if longer <= elapsed {
                     return Ok(Some(Exceeded::Wall));
@@ -379,7 +387,7 @@ impl<'a> Watch<'a> {
                     revents: 0,
                 },
                 // The socket to the judge: only its end matters, and only where it does not end this process at once.
-                libc::pollfd { fd: if self.family { 0 } else { -1 }, events: 0, revents: 0 },
+                libc::pollfd { fd: if self.lifeline { 0 } else { -1 }, events: 0, revents: 0 },
             ];
             // SAFETY: the array has four entries.
             let n = unsafe { libc::poll(fds.as_mut_ptr(), 4, sleep.div_ceil(1000) as i32) };
@@ -423,7 +431,7 @@ impl<'a> Watch<'a> {
         for i in 0..2 {
             self.read_output(i)?;
         }
-        if let Ok(reading) = self.room.counters.read(self.family) {
+        if let Ok(reading) = self.room.counters.read(self.ancestor) {
             self.cpu = self.cpu.max(reading.cpu_us);
         }
         let for_memory = self.room.counters.killed_for_memory();

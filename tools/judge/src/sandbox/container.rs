@@ -160,9 +160,13 @@ impl Container {
     }
 }
 
-/// A new folder for a launcher that has no mounts, where temporary files go.
-fn own_folder(index: usize) -> Result<PathBuf, Fault> {
-    let path = std::env::temp_dir().join(format!("{PREFIX}{}-{index}", Owner::this()));
+/// A new folder of a sandbox that keeps files on the host, where temporary files go.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn own_folder(index: usize) -> Result<PathBuf, Fault> {
+    let folder = std::path::absolute(std::env::temp_dir()).unwrap_or_else(|_| "/tmp".into());
+    let path = folder.join(format!("{PREFIX}{}-{index}", Owner::this()));
     // Programs under another user pass through; what is in it has modes of its own.
     let made = fs::DirBuilder::new().mode(0o711).create(&path);
     made.map_err(|e| Fault(format!("making {}: {e}", path.display())))?;
@@ -181,16 +185,26 @@ fn own_ids(index: usize) -> Option<(u32, u32)> {
     }
     let worker = (std::process::id() & 0x3_ffff) << 12 | (index as u32 & 0xfff);
     let wanted = FIRST_PLAIN_UID + worker;
+    let id = if is_mapped(wanted) { wanted } else { FIRST_UID + worker % 4000 };
+    is_mapped(id).then_some((id, id))
+}
+
+/// Whether this user namespace has such a number.
+fn is_mapped(id: u32) -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let has = |id: u32| {
-        map.lines().any(|line| {
-            let mut numbers = line.split_ascii_whitespace().filter_map(|n| n.parse::<u64>().ok());
-            let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
-            first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&u64::from(id)))
-        })
-    };
-    let id = if has(wanted) { wanted } else { FIRST_UID + worker % 4000 };
-    has(id).then_some((id, id))
+    map.lines().any(|line| {
+        let mut numbers = line.split_ascii_whitespace().filter_map(|n| n.parse::<u64>().ok());
+        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
+        first.zip(count).is_some_and(|(first, count)| (first..first + count).contains(&u64::from(id)))
+    })
+}
+
+/// The host's ids for programs of worker `index` in a user namespace of their own; `None` where only the judge's own can
+/// be mapped.
+pub fn second_ids(index: usize) -> Option<(u32, u32)> {
+    let id = FIRST_UID + (index % 4000) as u32;
+    // SAFETY: only reads.
+    (unsafe { libc::geteuid() } == 0 && is_mapped(id)).then_some((id, id))
 }
 
 /// Root maps two ids, so that programs run as nobody that the host knows; an ordinary user can only map themselves.

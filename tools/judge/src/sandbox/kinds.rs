@@ -1,11 +1,13 @@
 //! Which sandbox a program gets: `--sandbox`, what this machine allows, and what the language can do in each.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use cognate_languages::{Language, Languages};
 
 use super::container::{Container, Form, Host};
+use super::oci::{Oci, OciBox};
 use super::wasm::{self, Wasm, WasmBox};
 use super::{Fault, Sandbox};
 use crate::clean;
@@ -25,6 +27,9 @@ pub enum Choice {
     /// Landlock, seccomp and limits without namespaces, for machines that deny them: less is promised (SECURITY.md), so it
     /// is never chosen by itself
     Process,
+    /// A container a run, made by an OCI runtime (runc, crun or youki), for those who must use one: slow, and never chosen
+    /// by itself (SECURITY.md)
+    Oci,
 }
 
 /// A sandbox that stands for a worker.
@@ -33,6 +38,7 @@ pub enum Kind {
     Container,
     Wasm,
     Process,
+    Oci,
 }
 
 /// What all workers know about sandboxes.
@@ -43,6 +49,7 @@ pub struct Kinds {
     /// The container that showed that there can be one; the first worker takes it.
     first: Mutex<Option<Container>>,
     wasm: Option<Arc<Wasm>>,
+    oci: Option<Arc<Oci>>,
     /// What programs run in where it is not WebAssembly.
     native: Kind,
     /// Nobody asked for WebAssembly: there was nothing else.
@@ -50,7 +57,7 @@ pub struct Kinds {
 }
 
 /// Finds out what `choice` means on this machine, for this many workers: the toolchains as programs will be compiled
-/// and run, and where.
+/// and run, and where. `runtime` is the OCI runtime to use, where one is named.
 ///
 /// # Errors
 /// When the sandbox that was asked for cannot be made.
@@ -60,11 +67,15 @@ pub fn open(
     fork_servers: bool,
     workers: usize,
     system: System,
+    runtime: Option<&Path>,
 ) -> Result<(Toolchains, Kinds), Fault> {
     clean::sweep_all(false);
     let in_image = system.0.is_some();
     if in_image && !matches!(choice, Choice::Auto | Choice::Container) {
         return Err(Fault("--rootfs is for the container only".into()));
+    }
+    if runtime.is_some() && choice != Choice::Oci {
+        return Err(Fault("--oci-runtime is for --sandbox oci only".into()));
     }
     let tools = Toolchains::of(languages.clone(), fork_servers, system);
     let mut kinds = Kinds {
@@ -72,6 +83,7 @@ pub fn open(
         no_container: None,
         first: Mutex::default(),
         wasm: None,
+        oci: None,
         native: Kind::Container,
         fell_back: false,
     };
@@ -81,6 +93,12 @@ pub fn open(
         (kinds.host, kinds.native) = (tools.host(), Kind::Process);
         let first = Container::start_as(Form::Plain, &kinds.host, 0)?;
         kinds.first = Mutex::new(Some(first));
+        return Ok((tools, kinds));
+    }
+    if choice == Choice::Oci {
+        let tools = Toolchains::new(languages, false);
+        (kinds.host, kinds.native) = (tools.host(), Kind::Oci);
+        kinds.oci = Some(Oci::open(runtime, &kinds.host, 0)?);
         return Ok((tools, kinds));
     }
     if choice == Choice::Auto {
@@ -137,6 +155,12 @@ impl Kinds {
     pub fn warning(&self) -> Option<String> {
         // SAFETY: only reads.
         let root = unsafe { libc::geteuid() } == 0;
+        if let Some(oci) = &self.oci {
+            return Some(format!(
+                "--sandbox oci makes a container for each run, which is slow: {}; SECURITY.md says what it does not promise",
+                oci.describe()
+            ));
+        }
         (self.native == Kind::Process).then(|| {
             format!(
                 "warning: --sandbox process has no namespaces: programs see that files and processes of this machine exist, \
@@ -156,12 +180,16 @@ impl Kinds {
     /// # Errors
     /// When it cannot be built.
     pub fn start(&self, kind: Kind, index: usize) -> Result<Box<dyn Sandbox>, Fault> {
+        if kind == Kind::Oci {
+            let shared = self.oci.clone().ok_or_else(|| Fault("no OCI runtime was looked for".into()))?;
+            return Ok(Box::new(OciBox::new(shared, self.host.clone(), index)?));
+        }
         match (kind, &self.wasm) {
             (Kind::Wasm, Some(shared)) => {
                 Ok(Box::new(WasmBox::new(shared.clone(), self.host.clone(), index)))
             }
             (Kind::Wasm, None) => Err(Fault("the WebAssembly sandbox was not started".into())),
-            (Kind::Container | Kind::Process, _) => {
+            (Kind::Container | Kind::Process | Kind::Oci, _) => {
                 let first =
                     self.first.lock().expect("no thread panics while it holds this").take_if(|_| index == 0);
                 let form = if kind == Kind::Process { Form::Plain } else { Form::Contained };

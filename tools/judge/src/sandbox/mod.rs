@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod container;
 pub mod descriptors;
 pub mod kinds;
+pub mod oci;
 pub mod wasm;
 pub mod wire;
 

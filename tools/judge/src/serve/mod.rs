@@ -56,8 +56,10 @@ pub fn run(common: &Common, flags: &Serve) -> anyhow::Result<()> {
     };
     let threads = common.threads();
     let system = System::open(flags.sandbox.rootfs.as_deref())?;
-    let (tools, kinds) = kinds::open(flags.sandbox.kind, languages, !flags.no_fork_server, threads, system)
-        .map_err(|fault| anyhow::anyhow!("no sandbox: {fault}"))?;
+    let runtime = flags.sandbox.oci_runtime.as_deref();
+    let (tools, kinds) =
+        kinds::open(flags.sandbox.kind, languages, !flags.no_fork_server, threads, system, runtime)
+            .map_err(|fault| anyhow::anyhow!("no sandbox: {fault}"))?;
     if let Some(warning) = kinds.warning() {
         common.note(warning);
     }

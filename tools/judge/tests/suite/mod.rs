@@ -36,6 +36,7 @@ pub struct Row {
     pub user: Option<Wanted>,
     pub process: Option<Wanted>,
     pub wasm: Option<Wanted>,
+    pub oci: Option<Wanted>,
     #[serde(default)]
     pub stopped_by: Vec<String>,
     pub then: Option<String>,
@@ -82,7 +83,7 @@ pub fn suite() -> Vec<Hostile> {
     assert_eq!(names, table.keys().cloned().collect::<Vec<_>>(), "folder and suite.toml differ");
     let programs = table.into_iter().map(|(name, row)| {
         let known = |w: &Wanted| VERDICTS.iter().any(|v| w.holds(v));
-        let others = [&row.user, &row.process, &row.wasm].into_iter().flatten();
+        let others = [&row.user, &row.process, &row.wasm, &row.oci].into_iter().flatten();
         assert!(std::iter::once(&row.verdict).chain(others).all(known), "{name}: unknown verdict");
         assert_eq!(row.stopped_by.is_empty(), row.then.is_none(), "{name}: stopped_by goes with then");
         assert_ne!(row.stopped_by.is_empty(), row.by_design.is_none(), "{name}: stopped_by or by_design");
