@@ -122,7 +122,10 @@ pub(crate) fn product_with(
     let width = width(registers);
     if n > m && a.col == 1 {
         // Each task packs the columns that it alone needs: nothing is shared, nobody waits.
-        let each = (GROUP / (DEPTH.min(k) * width)).max(1) * width;
+        // Shares touch no sum, so their number may depend on the threads'.
+        let shares = 2 * rayon::current_num_threads();
+        let most = (GROUP / (DEPTH.min(k) * width)).max(1) * width;
+        let each = most.min(n.div_ceil(shares).next_multiple_of(width));
         let c = Shared::new(c);
         for_each(n.div_ceil(each), |task| {
             let (first, right) = (task * each, &[][..]);
