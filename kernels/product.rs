@@ -253,7 +253,7 @@ fn pack_left<const R: usize>(left: &mut [f32], from: &[f32], stride: usize, rows
                 left[tile * TILE + p * R..][..R].copy_from_slice(&row[tile * R..][..R]);
             }
         }
-        if rows % R > 0 {
+        if !rows.is_multiple_of(R) {
             let out = &mut left[whole * TILE + p * R..][..R];
             let rest = &row[whole * R..rows];
             out[..rest.len()].copy_from_slice(rest);
