@@ -225,43 +225,6 @@ fn copy_rows<const W: usize>(out: &mut [f32], from: &[f32], stride: usize) {
     }
 }
 
-/// Columns `0..rows` of `from`, whose rows stand `stride` apart, as tiles of `R` values an inner index.
-#[inline(always)]
-fn pack_left<const R: usize>(left: &mut [f32], from: &[f32], stride: usize, rows: usize, inner: usize) {
-    /// Values that are copied at once: more than a tile's row, the rest of which the next row then covers.
-    const STEP: usize = 16;
-    let whole = rows / R;
-    // Rows from whose beginning a copy of that length stays within `from`, for every tile.
-    let wide = if R <= STEP { from.len().saturating_sub(whole * R + STEP) / stride } else { 0 };
-    let (wide, step) = (wide.min(inner.saturating_sub(STEP)), if R <= 8 { 8 } else { STEP });
-    for p in 0..inner {
-        let row = &from[p * stride..];
-        if p < wide {
-            if step == 8 {
-                for tile in 0..whole {
-                    *left[tile * TILE + p * R..].first_chunk_mut::<8>().expect("room") =
-                        *row[tile * R..].first_chunk::<8>().expect("checked");
-                }
-            } else {
-                for tile in 0..whole {
-                    *left[tile * TILE + p * R..].first_chunk_mut::<16>().expect("room") =
-                        *row[tile * R..].first_chunk::<16>().expect("checked");
-                }
-            }
-        } else {
-            for tile in 0..whole {
-                left[tile * TILE + p * R..][..R].copy_from_slice(&row[tile * R..][..R]);
-            }
-        }
-        if !rows.is_multiple_of(R) {
-            let out = &mut left[whole * TILE + p * R..][..R];
-            let rest = &row[whole * R..rows];
-            out[..rest.len()].copy_from_slice(rest);
-            out[rest.len()..].fill(0.0);
-        }
-    }
-}
-
 /// Rows `row..row + rows` of the packed columns `first..first + count`.
 struct Block<'a> {
     c: Shared<f32>,
@@ -341,7 +304,19 @@ impl Block<'_> {
         }
         for (depth, inner) in blocks(k) {
             if a.col != 1 {
-                pack_left::<R>(&mut left, &a.data[depth * a.col + row..], a.col, rows, inner);
+                // Rows of the block, `R` by `R`, inner index by inner index.
+                for p in 0..inner {
+                    let from = &a.data[(depth + p) * a.col + row..][..rows];
+                    let (whole, rest) = from.as_chunks::<R>();
+                    for (tile, from) in whole.iter().enumerate() {
+                        left[tile * TILE + p * R..][..R].copy_from_slice(from);
+                    }
+                    if !rest.is_empty() {
+                        let out = &mut left[whole.len() * TILE + p * R..][..R];
+                        out[..rest.len()].copy_from_slice(rest);
+                        out[rest.len()..].fill(0.0);
+                    }
+                }
             }
             // A group of panels fits the second-level cache; a tile's rows stay in the first while they pass them.
             let panels = count.div_ceil(width);

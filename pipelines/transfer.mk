@@ -104,6 +104,7 @@ $(R)/seed-$(1)/probe/$(2).$(3).jsonl: $(4)/model.safetensors $(P)/probe.toml
 LATENT += $(R)/seed-$(1)/probe/$(2).$(3).jsonl
 endef
 
+# Models that descend from one another write many a program alike, which is judged once: verdicts.jsonl keeps them.
 # $(1) seed, $(2) arm, $(3) stage, $(4) model, $(5) split
 define evaluation-rules
 $(R)/seed-$(1)/$(5)/$(2).$(3).greedy.jsonl $(R)/seed-$(1)/$(5)/$(2).$(3).sampled.jsonl: $(R)/seed-$(1)/$(5)/$(2).$(3).%.jsonl: $(4)/model.safetensors $(R)/prompts-$(5).jsonl $(P)/sample-%.toml

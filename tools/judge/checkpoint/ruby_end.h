@@ -81,11 +81,8 @@ static void rb_at_last(rb_value ractors) {
         status = (long)number >> 1;
     }
     if (!rb.rb_thread_alone() || !rb_look() || rb_heap.ractors > (int)ractors) return;
-    int files = rb_heap.files;
-    rb_value file[RB_FILES];
-    memcpy(file, rb_heap.file, sizeof file);
-    for (int i = 0; i < files; i++)
-        if (rb_does(rb_is_open, file[i])) return;
+    for (int i = 0; i < rb_heap.files; i++)
+        if (rb_does(rb_is_open, rb_heap.file[i])) return;
     if (rb_does(rb_flush_both, rb_nothing)) _exit((int)status);
 }
 

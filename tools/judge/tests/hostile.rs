@@ -7,11 +7,10 @@ mod suite;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Case, JUDGE, can_judge, is_root, program, records};
+use common::{Case, can_judge, is_root, program, records, running};
 use serde_json::Value;
 use suite::{CPU_MS, Hostile, WALL_MS, problems, record, suite};
 
@@ -45,15 +44,6 @@ fn check(programs: &[Hostile], output: &[u8], user: bool) {
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// Command lines of all processes of this machine.
-fn running() -> String {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .filter_map(|e| std::fs::read(e.path().join("cmdline")).ok())
-        .map(|c| String::from_utf8_lossy(&c).into_owned() + "\n")
-        .collect()
 }
 
 /// Control groups that a judge of this number made.
@@ -100,34 +90,8 @@ fn an_ordinary_user_gets_the_same_verdicts() {
     }
     let (programs, case, _server) = set_up();
     case.lines("programs.jsonl", &programs.iter().map(record).collect::<Vec<_>>());
-    let copy = case.path("cog-judge");
-    std::fs::copy(JUDGE, &copy).unwrap();
-    let home = case.path("home");
-    std::fs::create_dir(&home).unwrap();
-    for (path, mode) in [(case.dir.path(), 0o755), (&copy, 0o755), (&home, 0o777)] {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-    }
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&copy)
-        .args([
-            "--tests",
-            "problems.jsonl",
-            "programs.jsonl",
-            "--sandbox",
-            "container",
-            "--first-failure",
-            "--excerpts",
-            "-j2",
-        ])
-        .current_dir(case.dir.path())
-        .env("HOME", &home)
-        .stdin(Stdio::null())
-        .output();
-    let Ok(output) = output else {
-        eprintln!("SKIPPED: setpriv is not installed");
-        return;
-    };
+    let arguments = ["programs.jsonl", "--sandbox", "container", "--first-failure", "--excerpts", "-j2"];
+    let Some(output) = case.judge_as(65_534, &arguments) else { return };
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && said.contains("creating a user namespace") {
         eprintln!("SKIPPED: this machine denies user namespaces to ordinary users: {said}");

@@ -6,12 +6,11 @@ mod suite;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
-use common::{Case, JUDGE, can_judge, is_root, program, records};
+use common::{Case, JUDGE, can_judge, is_root, program, records, running, wait_until};
 use serde_json::{Value, json};
 use suite::{CPU_MS, WALL_MS, problems, record, suite};
 
@@ -240,13 +239,6 @@ fn a_toolchain_is_prepared_into_the_cache_and_a_closed_umask_closes_nothing() {
     }
 }
 
-/// Command lines of all processes of this machine.
-fn running() -> String {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = entries.filter_map(|e| std::fs::read(e.path().join("cmdline")).ok());
-    lines.map(|c| String::from_utf8_lossy(&c).into_owned() + "\n").collect()
-}
-
 /// Control groups with the name of this judge.
 fn groups_of(judge: u32) -> Vec<PathBuf> {
     let mark = format!("cog-judge-{judge}-");
@@ -264,28 +256,8 @@ fn groups_of(judge: u32) -> Vec<PathBuf> {
     found
 }
 
-fn wait(what: &str, holds: &dyn Fn() -> bool) {
-    for _ in 0..3000 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("{what}: {}", running());
-}
-
 fn mounts() -> String {
     std::fs::read_to_string("/proc/self/mountinfo").unwrap()
-}
-
-/// A folder for temporary files, in which programs of other users may pass.
-fn scratch(case: &Case) -> PathBuf {
-    let scratch = case.path("scratch");
-    std::fs::create_dir(&scratch).unwrap();
-    for folder in [case.dir.path(), &scratch] {
-        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
-    }
-    scratch
 }
 
 fn is_empty(folder: &Path) -> bool {
@@ -302,7 +274,7 @@ fn nothing_is_left_after_a_run() {
     }
     let case = Case::new();
     case.lines("problems.jsonl", &[sum()]);
-    let scratch = scratch(&case);
+    let scratch = case.scratch();
     let before = mounts();
     let bomb = format!("{C_HEAD} for (;;) fork(); }}\n");
     case.lines("programs.jsonl", &[program("daemon", "bash", DAEMONS), program("bomb", "c", &bomb)]);
@@ -329,7 +301,7 @@ fn nothing_is_left_of_a_judge_that_was_killed() {
     }
     let case = Case::new();
     case.lines("problems.jsonl", &[sum()]);
-    let scratch = scratch(&case);
+    let scratch = case.scratch();
     let before = mounts();
     let source = DAEMONS.replace("86392", "86391") + "sleep 86391\n";
     case.lines("programs.jsonl", &[program("daemon", "bash", &source)]);
@@ -341,19 +313,19 @@ fn nothing_is_left_of_a_judge_that_was_killed() {
             .spawn()
             .unwrap();
         match delay {
-            None => wait("the program started", &|| running().matches("sleep\u{0}86391").count() >= 3),
+            None => wait_until("the program started", &|| running().matches("sleep\u{0}86391").count() >= 3),
             Some(ms) => std::thread::sleep(Duration::from_millis(ms)),
         }
         judge.kill().unwrap();
         judge.wait().unwrap();
         let pid = judge.id();
         // By themselves, as the container's first process sees the judge's end.
-        wait("its processes went", &|| {
+        wait_until("its processes went", &|| {
             let running = running();
             !running.contains("sleep\u{0}86391") && !running.contains(&format!("cog-judge-init\u{0}{pid}-"))
         });
         // A runtime that it had started ends when its container has.
-        wait("its runtime went", &|| !running().contains(&format!("cog-judge-{pid}-")));
+        wait_until("its runtime went", &|| !running().contains(&format!("cog-judge-{pid}-")));
         if delay.is_none() && is_root() {
             assert!(
                 !groups_of(pid).is_empty() || !is_empty(&scratch),
@@ -435,11 +407,6 @@ fn an_ordinary_users_judge_gets_the_same_verdicts() {
     }
     let case = Case::new();
     case.lines("problems.jsonl", &[sum()]);
-    let scratch = scratch(&case);
-    let copy = case.path("cog-judge");
-    std::fs::copy(JUDGE, &copy).unwrap();
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::set_permissions(&scratch, PermissionsExt::from_mode(0o777)).unwrap();
     let c = |body: &str| format!("{C_HEAD}{body}\n}}\n");
     let memory = "a = []\nwhile True: a.append(bytearray(1 << 20))\n";
     let programs = [
@@ -453,19 +420,7 @@ fn an_ordinary_users_judge_gets_the_same_verdicts() {
     ];
     let lines: Vec<Value> = programs.iter().map(|(id, l, s)| program(id, l, s)).collect();
     case.lines("programs.jsonl", &lines);
-    let output = Command::new("setpriv")
-        .args(["--reuid=65533", "--regid=65533", "--clear-groups"])
-        .arg(&copy)
-        .args(["--tests", "problems.jsonl", "programs.jsonl", "--sandbox", "oci", "-q"])
-        .current_dir(case.dir.path())
-        .env("HOME", &scratch)
-        .env("TMPDIR", &scratch)
-        .stdin(Stdio::null())
-        .output();
-    let Ok(output) = output else {
-        eprintln!("SKIPPED: setpriv is not installed");
-        return;
-    };
+    let Some(output) = case.judge_as(65_530, &["programs.jsonl", "--sandbox", "oci", "-q"]) else { return };
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && (said.contains("newuidmap") || said.contains("user namespace")) {
         eprintln!("SKIPPED: this machine denies containers to ordinary users: {said}");
@@ -474,6 +429,7 @@ fn an_ordinary_users_judge_gets_the_same_verdicts() {
     for (id, verdict) in by_id(&output) {
         assert_eq!(verdict["status"], *id, "{verdict}");
     }
-    let left: Vec<_> = std::fs::read_dir(&scratch).unwrap().flatten().map(|e| e.file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(case.path("home")).unwrap().flatten().map(|e| e.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("cog-judge-")), "{left:?}");
 }

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output};
 
-use common::{Case, JUDGE, can_judge, is_root, language_of, program, programs_in, records};
+use common::{
+    Case, JUDGE, can_judge, is_root, language_of, program, programs_in, records, running, wait_until,
+};
 use serde_json::{Value, json};
 use suite::{CPU_MS, WALL_MS, problems, record, suite};
 
@@ -30,29 +31,6 @@ fn has_landlock() -> bool {
 
 fn sum() -> Value {
     json!({"id": "sum", "statement": "", "tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "30 4\n", "output": "34\n"}]})
-}
-
-/// The judge as an ordinary user; `None`, loudly, where that cannot be. No other test may have user `id` at the time:
-/// the kernel counts their processes together.
-fn as_user(case: &Case, id: u32, arguments: &[&str]) -> Option<Output> {
-    let copy = case.path("cog-judge");
-    std::fs::copy(JUDGE, &copy).unwrap();
-    let home = case.path("home");
-    std::fs::create_dir_all(&home).unwrap();
-    for (path, mode) in [(case.dir.path(), 0o755), (&copy, 0o755), (&home, 0o777)] {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
-    }
-    let output = Command::new("setpriv")
-        .args([format!("--reuid={id}"), format!("--regid={id}"), "--clear-groups".into()])
-        .arg(&copy)
-        .args(["--tests", "problems.jsonl", "--sandbox", "process"])
-        .args(arguments)
-        .current_dir(case.dir.path())
-        .env("HOME", &home)
-        .env("COGNATE_SECRET", "COGNATE_SECRET")
-        .stdin(Stdio::null())
-        .output();
-    output.inspect_err(|_| eprintln!("SKIPPED: setpriv is not installed")).ok()
 }
 
 fn statuses(output: &Output) -> BTreeMap<String, String> {
@@ -140,7 +118,7 @@ fn hostile(user: bool) {
     let workers = if user { "-j1" } else { "-j2" };
     let arguments = ["programs.jsonl", "--first-failure", workers, "-q"];
     let output = if user {
-        match as_user(&case, 65_531, &arguments) {
+        match case.judge_as(65_531, &[&arguments[..], &["--sandbox", "process"]].concat()) {
             Some(output) => output,
             None => return,
         }
@@ -162,13 +140,6 @@ fn hostile(user: bool) {
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(!running().contains("sleep\u{0}86399"), "a daemon lives on");
-}
-
-/// Command lines of all processes of this machine.
-fn running() -> String {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let lines = entries.filter_map(|e| std::fs::read(e.path().join("cmdline")).ok());
-    lines.map(|c| String::from_utf8_lossy(&c).into_owned() + "\n").collect()
 }
 
 #[test]
@@ -228,7 +199,7 @@ print(done or a + b)
     let arguments = ["programs.jsonl", "-j1", "-q", "--excerpts", "--sandbox", "process"];
     let mut outputs = vec![case.judge(&arguments, "")];
     if is_root() {
-        outputs.extend(as_user(&case, 65_532, &arguments[..4]));
+        outputs.extend(case.judge_as(65_532, &arguments));
     }
     for output in outputs {
         assert_eq!(statuses(&output)["attack"], "AC", "{}", String::from_utf8_lossy(&output.stdout));
@@ -245,28 +216,15 @@ fn the_launcher_of_a_killed_judge_takes_its_programs_and_its_folder_with_it() {
     case.lines("problems.jsonl", &[sum()]);
     let source = "(setsid sleep 86394 &)\nsleep 86394 &\nsleep 86394\n";
     case.lines("programs.jsonl", &[program("daemon", "bash", source)]);
-    let scratch = case.path("scratch");
-    std::fs::create_dir(&scratch).unwrap();
-    for folder in [case.dir.path(), &scratch] {
-        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
-    }
+    let scratch = case.scratch();
     let mut judge = case
         .command(&["programs.jsonl", "-j1", "-q", "--sandbox", "process", "--cpu-ms", "60000"])
         .env("TMPDIR", &scratch)
         .spawn()
         .unwrap();
-    let wait = |what: &str, holds: &dyn Fn() -> bool| {
-        for _ in 0..3000 {
-            if holds() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("{what}: {}", running());
-    };
-    wait("the program started", &|| running().matches("sleep\u{0}86394").count() == 3);
+    wait_until("the program started", &|| running().matches("sleep\u{0}86394").count() == 3);
     judge.kill().unwrap();
     judge.wait().unwrap();
-    wait("its processes went", &|| !running().contains("sleep\u{0}86394"));
-    wait("its folder went", &|| std::fs::read_dir(&scratch).unwrap().next().is_none());
+    wait_until("its processes went", &|| !running().contains("sleep\u{0}86394"));
+    wait_until("its folder went", &|| std::fs::read_dir(&scratch).unwrap().next().is_none());
 }

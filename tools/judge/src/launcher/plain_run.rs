@@ -88,7 +88,7 @@ fn child(room: &Room, run: &Run, streams: &Streams, rules: &Rules, others: u64, 
     let mut step = 3_i64;
     if become_program(room, run, streams, rules, others).is_ok() {
         step = 4;
-        exec(run);
+        sys::exec(&run.arguments, &run.environment);
         // A compiler made of this source what the kernel will not start: the program's fault, by the shells' number.
         let own = |a: &String| Path::new(a).starts_with(room.program_folder());
         if run.kind == Kind::Test && run.arguments.first().is_some_and(own) {
@@ -154,15 +154,4 @@ fn become_program(room: &Room, run: &Run, streams: &Streams, rules: &Rules, othe
     };
     let filter = seccomp::of_process(filter, std::process::id());
     seccompiler::apply_filter(&filter).map_err(io::Error::other)
-}
-
-fn exec(run: &Run) {
-    let words = |list: &[String]| list.iter().map(|word| sys::c_string(word)).collect::<Vec<_>>();
-    let (arguments, environment) = (words(&run.arguments), words(&run.environment));
-    let pointers = |list: &[std::ffi::CString]| {
-        list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
-    };
-    let (argv, envp) = (pointers(&arguments), pointers(&environment));
-    // SAFETY: both arrays end in null and their strings live until the process is replaced.
-    unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
 }

@@ -388,3 +388,30 @@ pub fn keep_capabilities() -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Blocks SIGCHLD, and gives a descriptor that tells of dead children instead.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn deaths() -> io::Result<OwnedFd> {
+    // SAFETY: the mask is initialised by the first call; the descriptor is ours.
+    unsafe {
+        let mut mask: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut mask);
+        libc::sigaddset(&raw mut mask, libc::SIGCHLD);
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()))?;
+        let fd = check(libc::signalfd(-1, &raw const mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// Becomes another program; returns only when that fails, with the reason in errno.
+pub fn exec(arguments: &[String], environment: &[String]) {
+    let words = |list: &[String]| list.iter().map(|word| c_string(word)).collect::<Vec<_>>();
+    let (arguments, environment) = (words(arguments), words(environment));
+    let pointers =
+        |list: &[CString]| list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+    let (argv, envp) = (pointers(&arguments), pointers(&environment));
+    // SAFETY: both arrays end in null and their strings live until the process is replaced.
+    unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
+}

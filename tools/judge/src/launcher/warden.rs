@@ -10,7 +10,7 @@
 use std::ffi::c_char;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use super::landlock::Rules;
@@ -321,15 +321,7 @@ impl Post<'_> {
             // Its children inherit the empty set; what the warden has it keeps until it executes something: never.
             sys::drop_bounding_set();
         }
-        // SAFETY: the mask is initialised by the first call; the descriptor is ours.
-        unsafe {
-            let mut mask: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut mask);
-            libc::sigaddset(&raw mut mask, libc::SIGCHLD);
-            sys::check(libc::sigprocmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()))?;
-            let fd = sys::check(libc::signalfd(-1, &raw const mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
-            Ok(OwnedFd::from_raw_fd(fd as RawFd))
-        }
+        sys::deaths()
     }
 
     fn say(&self, records: &[[i64; 4]]) {

@@ -2,8 +2,10 @@
 #![expect(dead_code, reason = "each test file uses a part")]
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -61,6 +63,36 @@ impl Case {
         child.wait_with_output().unwrap()
     }
 
+    /// A folder for temporary files of a judge, in which programs of other users may pass.
+    pub fn scratch(&self) -> PathBuf {
+        let scratch = self.path("scratch");
+        std::fs::create_dir(&scratch).unwrap();
+        open_to_all(&[self.dir.path(), &scratch], 0o755);
+        scratch
+    }
+
+    /// The judge as an ordinary user, at home in a folder of the case that is all users' to write; `None`, loudly, where
+    /// that cannot be. No other test may have user `id` at the time: the kernel counts their processes together.
+    pub fn judge_as(&self, id: u32, arguments: &[&str]) -> Option<Output> {
+        let (copy, home) = (self.path("cog-judge"), self.path("home"));
+        std::fs::copy(JUDGE, &copy).unwrap();
+        std::fs::create_dir_all(&home).unwrap();
+        open_to_all(&[self.dir.path(), &copy], 0o755);
+        open_to_all(&[&home], 0o777);
+        let output = Command::new("setpriv")
+            .args([format!("--reuid={id}"), format!("--regid={id}"), "--clear-groups".into()])
+            .arg(&copy)
+            .args(["--tests", "problems.jsonl"])
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("HOME", &home)
+            .env("COGNATE_SECRET", "COGNATE_SECRET")
+            .env("TMPDIR", &home)
+            .stdin(Stdio::null())
+            .output();
+        output.inspect_err(|_| eprintln!("SKIPPED: setpriv is not installed")).ok()
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(JUDGE);
         command
@@ -71,6 +103,30 @@ impl Case {
             .stderr(Stdio::piped());
         command
     }
+}
+
+fn open_to_all(paths: &[&Path], mode: u32) {
+    for path in paths {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+}
+
+/// Command lines of all processes of this machine.
+pub fn running() -> String {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|e| std::fs::read(e.path().join("cmdline")).ok());
+    lines.map(|c| String::from_utf8_lossy(&c).into_owned() + "\n").collect()
+}
+
+/// Waits for it half a minute.
+pub fn wait_until(what: &str, holds: &dyn Fn() -> bool) {
+    for _ in 0..3000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("not so after 30 s: {what}: {}", running());
 }
 
 /// The sum of two numbers, with two tests.

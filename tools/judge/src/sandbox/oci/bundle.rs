@@ -189,19 +189,6 @@ impl Bundle {
         limits: &RunLimits,
         group: Option<&str>,
     ) -> Result<(), Fault> {
-        let text = self.config(host, place, kind, limits, group).to_string();
-        let path = place.at("config.json");
-        fs::write(&path, text).map_err(step(path.display()))
-    }
-
-    fn config(
-        &self,
-        host: &Host,
-        place: &Place,
-        kind: Kind,
-        limits: &RunLimits,
-        group: Option<&str>,
-    ) -> Value {
         let open = |write: bool| if write { ["rw", "rnodev"] } else { ["rro", "rnodev"] };
         let mut mounts = vec![json!({
             "destination": "/proc", "type": "proc", "source": "proc",
@@ -241,7 +228,7 @@ impl Bundle {
                 "pids": { "limit": limits.processes + START_TASKS },
             });
         }
-        json!({
+        let config = json!({
             "ociVersion": "1.0.2",
             "hostname": "judge",
             "root": { "path": place.at("rootfs"), "readonly": true },
@@ -260,7 +247,9 @@ impl Bundle {
             },
             "mounts": mounts,
             "linux": linux,
-        })
+        });
+        let path = place.at("config.json");
+        fs::write(&path, config.to_string()).map_err(step(path.display()))
     }
 
     fn map(&self, of: impl Fn((u32, u32)) -> u32, own: u32) -> Value {

@@ -62,7 +62,7 @@ fn serve() -> io::Result<()> {
         let streams = [HANDED[1], HANDED[2], HANDED[3]].map(|fd| OwnedFd::from_raw_fd(fd));
         (UnixStream::from_raw_fd(HANDED[0]), streams, sys::pipe()?)
     };
-    let signals = deaths()?;
+    let signals = sys::deaths()?;
     wire::send(&mut socket, &Word::Ready, &[])?;
     let (order, _) = wire::receive::<Order>(&mut socket)?;
     let (failure, failure_end) = failure_pipe;
@@ -94,19 +94,6 @@ fn serve() -> io::Result<()> {
                 wire::send(&mut socket, &end(status, &failure), &[])?;
             }
         }
-    }
-}
-
-/// A descriptor that tells of dead children.
-fn deaths() -> io::Result<OwnedFd> {
-    // SAFETY: the mask is initialised by the first call; the descriptor is ours.
-    unsafe {
-        let mut mask: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut mask);
-        libc::sigaddset(&raw mut mask, libc::SIGCHLD);
-        sys::check(libc::sigprocmask(libc::SIG_BLOCK, &raw const mask, std::ptr::null_mut()))?;
-        let fd = sys::check(libc::signalfd(-1, &raw const mask, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
-        Ok(OwnedFd::from_raw_fd(fd as RawFd))
     }
 }
 
@@ -146,7 +133,7 @@ fn end(status: i32, failure: &OwnedFd) -> Word {
 fn become_program(order: &Order, streams: &[OwnedFd; 3], failure: OwnedFd) -> ! {
     let step = match prepare(order, streams) {
         Ok(()) => {
-            exec(order);
+            sys::exec(&order.arguments, &order.environment);
             // A compiler made of this source what the kernel will not start: the program's fault, by the shells' number.
             if order.own_fault {
                 // SAFETY: ends this child without running anything more.
@@ -181,15 +168,4 @@ fn prepare(order: &Order, streams: &[OwnedFd; 3]) -> Result<(), ()> {
         libc::sigemptyset(&raw mut none);
         done(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()))
     }
-}
-
-fn exec(order: &Order) {
-    let words = |list: &[String]| list.iter().map(|word| sys::c_string(word)).collect::<Vec<_>>();
-    let (arguments, environment) = (words(&order.arguments), words(&order.environment));
-    let pointers = |list: &[std::ffi::CString]| {
-        list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
-    };
-    let (argv, envp) = (pointers(&arguments), pointers(&environment));
-    // SAFETY: both arrays end in null and their strings live until the process is replaced.
-    unsafe { libc::execve(argv[0], argv.as_ptr(), envp.as_ptr()) };
 }
