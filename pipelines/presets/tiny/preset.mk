@@ -4,4 +4,4 @@ SFT_LANGUAGES := python javascript perl lua
 TARGETS := ruby php
 ARMS := source nonparallel parallel parallel-problems replay-targets
 MINING_COVERAGE := 0.25
-RL_STEPS := 40
+RL_STEPS := 30
