@@ -12,6 +12,8 @@ MAKEFLAGS += --no-builtin-rules
 PRESET ?= tiny
 SEEDS ?= 0
 SETUP ?= yes
+# Stages of an experiment at a time: each leaves processors idle now and then (RL waits for its judge).
+JOBS ?= 2
 PREFIX ?= /usr/local
 CARGO ?= cargo
 BIN := target/release
@@ -24,7 +26,8 @@ export PATH := $(abspath $(BIN)):$(PATH)
 help: ## this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	@echo
-	@echo 'Variables: PRESET=tiny|smoke  SEEDS="0 1 2"  SETUP=no (touch nothing outside this folder)  PREFIX=/usr/local'
+	@echo 'Variables: PRESET=tiny|smoke  SEEDS="0 1 2"  SETUP=no (touch nothing outside this folder)'
+	@echo '           JOBS=1 (stages of an experiment at a time; 2 unless told)  PREFIX=/usr/local'
 
 setup: ## install the toolchains that are missing (apt), or list them
 	pipelines/setup.sh $(SETUP)
@@ -43,7 +46,7 @@ smoke: build ## the main job in miniature, under a minute
 
 smoke-run:
 	rm -rf runs/smoke
-	$(MAKE) --no-print-directory transfer-run PRESET=smoke SEEDS=0
+	$(MAKE) --no-print-directory -j$(JOBS) transfer-run PRESET=smoke SEEDS=0
 	cog-check runs/smoke/world/problems.jsonl runs/smoke/world/programs.parquet runs/smoke/groups.parquet runs/smoke/mix/*.parquet
 
 # Tools and tests are built by one command, with one set of features, so that nothing is compiled twice.

@@ -29,7 +29,7 @@ PROGRAMS := $(R)/world/programs.parquet
 .SECONDARY:
 
 transfer: build ## the main job: runs/PRESET/transfer.md, transfer.svg and latent.md
-	$(MAKE) --no-print-directory transfer-run SETUP=no
+	$(MAKE) --no-print-directory -j$(JOBS) transfer-run SETUP=no
 
 transfer-run: $(R)/transfer.md $(R)/latent.md
 	cat $^
