@@ -179,7 +179,7 @@ def measure(bench):
     """All turns of all rounds; the names in order, and the compilers' CPU."""
     args, contenders = bench.args, turns(bench)
     order = list(contenders)
-    for r in range(args.rounds):
+    for r in range(args.rounds if order else 0):
         for name in order[r % len(order):] + order[: r % len(order)]:
             runs, act = contenders[name]
             bench.take(name, runs, act)

@@ -1,6 +1,6 @@
 # The transfer table: does RL on one language help the others, and does it depend on parallel programs before it?
 #
-#   make transfer                     # preset tiny: two CPU cores, about 15 minutes a seed after the build
+#   make transfer                     # preset tiny: two CPU cores, about 14 minutes a seed after the build
 #   make transfer SEEDS="0 1 2"       # more seeds, each with its own base model
 #
 # World → verified parallel programs → SFT arms at equal budgets → base model → SFT, RL on the source language and

@@ -58,13 +58,16 @@ pub fn build(
         class = of(code).1;
         run_name = name;
     }
-    let names = Names { source: run_name, class: &class, memory_mb: order.memory_bytes >> 20 };
+    let mut names =
+        Names { source: run_name, class: &class, memory_mb: order.memory_bytes >> 20, lean: false };
     let arguments = tools.command(&language.run, language, &names);
     let environment = tools.environment(language);
     // A fork server waits for the program under its own name.
     let server = tools.server(language).filter(|_| order.forks && order.main.is_none());
-    if language.compile.is_some() {
-        tools.prepare(language, sandbox)?;
+    if language.compile.is_some()
+        && let Some(words) = tools.prepare(language, sandbox)?
+    {
+        names.lean = words.are_absent(&files);
     }
     let refusal = sandbox.place(&files, server.as_ref())?;
     if let Some(reason) = &refusal {
@@ -74,15 +77,24 @@ pub fn build(
     let Some(compile) = &language.compile else {
         return Ok(Built::Ready(Ready { arguments, environment, server, compiled: None }));
     };
-    let run = Run {
-        arguments: tools.command(compile, language, &names),
-        environment: environment.clone(),
-        limits: order.compile,
-        kind: Kind::Compile,
-        server: None,
+    let mut compile = |names: &Names<'_>| {
+        let run = Run {
+            arguments: tools.command(compile, language, names),
+            environment: environment.clone(),
+            limits: order.compile,
+            kind: Kind::Compile,
+            server: None,
+        };
+        sandbox.run(&run, b"")
     };
-    let finished = sandbox.run(&run, b"")?;
-    if finished.outcome.exit == Some(0) && finished.outcome.exceeded.is_none() {
+    let is_compiled = |f: &Finished| f.outcome.exit == Some(0) && f.outcome.exceeded.is_none();
+    let mut finished = compile(&names)?;
+    if names.lean && !is_compiled(&finished) && finished.outcome.exceeded.is_none() {
+        // The full header has the last word: that a name is mentioned in the lean one does not say that it is defined.
+        names.lean = false;
+        finished = compile(&names)?;
+    }
+    if is_compiled(&finished) {
         return Ok(Built::Ready(Ready { arguments, environment, server, compiled: Some(finished) }));
     }
     Ok(Built::Refused(finished))

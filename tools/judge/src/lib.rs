@@ -21,6 +21,7 @@ mod java;
 mod judge;
 mod key;
 mod launcher;
+mod lean;
 mod limits;
 mod owner;
 mod problems;

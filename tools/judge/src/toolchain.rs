@@ -5,11 +5,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use cognate_languages::{Checkpoint, Language, Languages};
 
 use crate::image::{Image, System};
+use crate::lean::Words;
 use crate::owner::Owner;
 use crate::sandbox::container::{Container, Host};
 use crate::sandbox::wire::{Kind, Run, RunLimits, Server};
@@ -34,7 +35,8 @@ pub struct Toolchains {
     node_modules: Option<PathBuf>,
     homes: HashMap<String, Result<PathBuf, String>>,
     cache: Option<PathBuf>,
-    prepared: Mutex<HashMap<String, Result<(), String>>>,
+    /// By language: what its preparation left for [`Names::lean`], where it left something.
+    prepared: Mutex<HashMap<String, Option<Arc<Words>>>>,
     fork_servers: bool,
 }
 
@@ -43,6 +45,8 @@ pub struct Names<'a> {
     pub source: &'a str,
     pub class: &'a str,
     pub memory_mb: u64,
+    /// Whether the program takes the lean one of two precompiled headers.
+    pub lean: bool,
 }
 
 impl Toolchains {
@@ -260,6 +264,7 @@ impl Toolchains {
             text = text
                 .replace("{source}", names.source)
                 .replace("{class}", names.class)
+                .replace("{lean}", if names.lean { "/lean" } else { "" })
                 .replace("{memory_mb}", &names.memory_mb.to_string());
         }
         text
@@ -284,7 +289,7 @@ impl Toolchains {
     /// The fork server of a language, where it has one.
     pub fn server(&self, language: &Language) -> Option<Server> {
         let checkpoint = language.fork_server.filter(|_| self.fork_servers)?;
-        let names = Names { source: &language.source, class: "", memory_mb: 0 };
+        let names = Names { source: &language.source, class: "", memory_mb: 0, lean: false };
         let mut arguments = self.command(&language.run, language, &names);
         if checkpoint == Checkpoint::Require {
             arguments.splice(1..1, ["-r".to_owned(), "/run/checkpoint.rb".to_owned()]);
@@ -317,15 +322,20 @@ impl Toolchains {
         format!("{}-{:016x}", language.name, xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
     }
 
-    /// Runs the language's `prepare` once on this machine; later runs find its folder.
+    /// Runs the language's `prepare` once on this machine; later runs find its folder. Gives the words that forbid the
+    /// lean header there, `None` where there is no such header.
     ///
     /// # Errors
     /// When the sandbox fails. A failed preparation is told once and compilation goes on without.
-    pub fn prepare(&self, language: &Language, sandbox: &mut dyn Sandbox) -> Result<(), Fault> {
-        let (Some(prepare), Some(cache)) = (&language.prepare, &self.cache) else { return Ok(()) };
+    pub fn prepare(
+        &self,
+        language: &Language,
+        sandbox: &mut dyn Sandbox,
+    ) -> Result<Option<Arc<Words>>, Fault> {
+        let (Some(prepare), Some(cache)) = (&language.prepare, &self.cache) else { return Ok(None) };
         let mut prepared = self.prepared.lock().expect("no thread panics while it holds this");
-        if prepared.contains_key(&language.name) {
-            return Ok(());
+        if let Some(words) = prepared.get(&language.name) {
+            return Ok(words.clone());
         }
         let key = self.cache_key(language);
         let folder = cache.join(&key);
@@ -344,8 +354,9 @@ impl Toolchains {
                 language.name
             );
         }
-        prepared.insert(language.name.clone(), outcome);
-        Ok(())
+        let words = Words::read(&folder.join("lean/words")).map(Arc::new);
+        prepared.insert(language.name.clone(), words.clone());
+        Ok(words)
     }
 
     fn fill_cache(
@@ -364,7 +375,7 @@ impl Toolchains {
             // Whatever this process's umask is, programs under ids of their own read it.
             let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o755));
         }
-        let names = Names { source: "", class: "", memory_mb: 2048 };
+        let names = Names { source: "", class: "", memory_mb: 2048, lean: false };
         let in_part = |text: String| text.replace(&format!("/cache/{key}"), &format!("/cache/{part}"));
         let run = Run {
             arguments: self.command(prepare, language, &names).into_iter().map(in_part).collect(),

@@ -71,3 +71,42 @@ fn every_language_that_is_here_is_judged() {
         }
     }
 }
+
+/// C++ has two precompiled headers, and the smaller is taken where that is seen to change nothing.
+#[test]
+fn cpp_means_the_same_whichever_header_it_gets() {
+    if !can_judge(&["cpp"]) {
+        return;
+    }
+    let all = "#include <bits/stdc++.h>\nusing namespace std;\n";
+    let sum = "int a, b; cin >> a >> b; cout << a + b << endl;";
+    let programs = [
+        // Takes the lean one.
+        ("plain", format!("{all}int main() {{ map<string, vector<int>> m; m[\"x\"] = {{1}}; {sum} }}\n")),
+        // Each needs something that only the full one has.
+        ("thread", format!("{all}int main() {{ thread t([] {{ {sum} }}); t.join(); }}\n")),
+        ("random", format!("{all}int main() {{ mt19937 r(1); if (r() == 1791095845u) {{ {sum} }} }}\n")),
+        ("regex", format!("{all}int main() {{ if (regex_match(\"aab\", regex(\"a*b\"))) {{ {sum} }} }}\n")),
+        ("joined", format!("{all}#define J(x, y) x##y\nint main() {{ J(mt, 19937) r; {sum} }}\n")),
+        ("continued", format!("{all}int main() {{ mt199\\\n37 r; {sum} }}\n")),
+        // Mentioned in the lean one without being defined there, perhaps; the full one decides.
+        ("lock", format!("{all}int main() {{ mutex m, n; lock(m, n); {sum} }}\n")),
+        ("mutex", format!("{all}int main() {{ mutex m; m.lock(); {sum} m.unlock(); }}\n")),
+        ("yield", format!("{all}int main() {{ this_thread::yield(); {sum} }}\n")),
+        // Included by the program itself, a header is there whatever was precompiled.
+        ("included", format!("{all}#include <random>\n#include <mutex>\nint main() {{ {sum} }}\n")),
+        ("undefined", format!("{all}int main() {{ nothing_of_this_name x; {sum} }}\n")),
+    ];
+    let case = Case::new();
+    case.lines("problems.jsonl", &[sum_problem()]);
+    let lines: Vec<_> = programs.iter().map(|(id, source)| program(id, "cpp", source)).collect();
+    case.lines("programs.jsonl", &lines);
+    let output = case.judge(&["programs.jsonl", "--cpu-ms", "5000"], "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let judged = records(&output.stdout);
+    assert_eq!(judged.len(), programs.len());
+    for record in judged {
+        let wanted = if record["id"] == "undefined" { "CE" } else { "AC" };
+        assert_eq!(record["verdict"]["status"], wanted, "{record}");
+    }
+}
