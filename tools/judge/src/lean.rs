@@ -10,7 +10,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Words(HashSet<Box<[u8]>>);
 
-/// Those of GCC's `<bits/stdc++.h>` are some 20 KiB.
+/// Those of GCC's `<bits/stdc++.h>` are some 16 KiB.
 const LARGEST: u64 = 1 << 20;
 
 impl Words {
