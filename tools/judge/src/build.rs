@@ -67,7 +67,7 @@ pub fn build(
     if language.compile.is_some()
         && let Some(words) = tools.prepare(language, sandbox)?
     {
-        names.lean = words.are_absent(&files);
+        names.lean = words.allow_lean(&files);
     }
     let refusal = sandbox.place(&files, server.as_ref())?;
     if let Some(reason) = &refusal {

@@ -393,10 +393,15 @@ impl Toolchains {
         };
         sandbox.place(&[], None)?;
         let finished = sandbox.run(&run, b"")?;
+        let complaint = String::from_utf8_lossy(&finished.stderr);
+        let complaint = complaint.trim();
         Ok(if finished.outcome.exit == Some(0) {
+            if !complaint.is_empty() {
+                eprintln!("warning: {}: preparing the toolchain: {complaint}", language.name);
+            }
             Ok(())
         } else {
-            Err(format!("{:?}: {}", finished.outcome, String::from_utf8_lossy(&finished.stderr).trim()))
+            Err(format!("{:?}: {complaint}", finished.outcome))
         })
     }
 }

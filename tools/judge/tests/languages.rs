@@ -95,18 +95,26 @@ fn cpp_means_the_same_whichever_header_it_gets() {
         ("yield", format!("{all}int main() {{ this_thread::yield(); {sum} }}\n")),
         // Included by the program itself, a header is there whatever was precompiled.
         ("included", format!("{all}#include <random>\n#include <mutex>\nint main() {{ {sum} }}\n")),
+        ("elsewhere", "#include <iostream>\nint main() { nothing_of_this_name x; }\n".into()),
         ("undefined", format!("{all}int main() {{ nothing_of_this_name x; {sum} }}\n")),
     ];
     let case = Case::new();
     case.lines("problems.jsonl", &[sum_problem()]);
     let lines: Vec<_> = programs.iter().map(|(id, source)| program(id, "cpp", source)).collect();
     case.lines("programs.jsonl", &lines);
-    let output = case.judge(&["programs.jsonl", "--cpu-ms", "5000"], "");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // A cache of its own, so that both headers are made now.
+    let cache = case.scratch();
+    let output =
+        case.command(&["programs.jsonl", "--cpu-ms", "5000"]).env("COGNATE_CACHE", &cache).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !errors.contains("warning"), "{errors}");
     let judged = records(&output.stdout);
     assert_eq!(judged.len(), programs.len());
+    let mut made = std::fs::read_dir(cache.join("judge")).unwrap().flatten();
+    assert!(made.any(|f| f.path().join("lean/words").is_file()), "no lean header: {errors}");
     for record in judged {
-        let wanted = if record["id"] == "undefined" { "CE" } else { "AC" };
+        let refused = record["id"] == "undefined" || record["id"] == "elsewhere";
+        let wanted = if refused { "CE" } else { "AC" };
         assert_eq!(record["verdict"]["status"], wanted, "{record}");
     }
 }
