@@ -68,7 +68,8 @@ pub fn start(workers: usize) -> Result<Engine, Fault> {
         .total_tables(workers * 32 + 1)
         .table_elements(1 << 20)
         .max_memory_size(4 << 30)
-        .max_unused_warm_slots(workers * 4);
+        // A place once used keeps up to KEPT bytes: the judge shall not grow until every place has been.
+        .max_unused_warm_slots(workers);
     // What a run touched is written over rather than given back, so that the next finds its pages there. Where the
     // kernel (before Linux 6.7) cannot tell which those are, it would be the first bytes of every memory: the far end
     // of the stack, which hardly a program reaches.
