@@ -23,6 +23,7 @@ import bench_judge_world as world
 
 HERE = Path(__file__).parent.resolve()
 MBXP, EVALPLUS = "MBXP Python", "evalplus' executor"
+LONG_MS = 100
 
 
 def say(text):
@@ -121,12 +122,13 @@ def against_evalplus(bench, mbxp):
     args, work = bench.args, bench.work
     repeat = 5
     once = {"problems": mbxp["problems"], "programs": world.lines(work / "mbxp-once.jsonl", mbxp["programs"])}
-    statuses = [v["status"] for v in judge(work, once, args.workers, wrong=None)[1]]
-    # One that runs into its limit would measure the limit.
-    programs = [r for r, status in zip(mbxp["programs"], statuses, strict=True) if status != "TLE"]
-    if len(programs) < len(statuses):
-        say(f"{len(statuses) - len(programs)} of {len(statuses)} MBXP programs left out: they pass the time limit")
-    right = repeat * statuses.count("AC")
+    verdicts = judge(work, once, args.workers, "--measured", wrong=None)[1]
+    # One that computes for long would measure Python, of which both sides have the same.
+    brief = [v["status"] != "TLE" and v["measured"]["cpu_ms"] < LONG_MS for v in verdicts]
+    programs = [r for r, is_brief in zip(mbxp["programs"], brief, strict=True) if is_brief]
+    if len(programs) < len(verdicts):
+        say(f"{len(verdicts) - len(programs)} of {len(verdicts)} MBXP programs left out: they compute for {LONG_MS} ms or more")
+    right = repeat * sum(v["status"] == "AC" for v, is_brief in zip(verdicts, brief) if is_brief)
     # A comment makes each repetition a program of its own.
     repeated = [r | {"id": f"{r['id']}-{i}", "source": r["source"] + f"\n# {i}\n"} for i in range(repeat) for r in programs]
     what = {"problems": mbxp["problems"], "programs": world.lines(work / "mbxp-python.jsonl", repeated)}

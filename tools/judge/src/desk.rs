@@ -11,7 +11,7 @@ use crate::record;
 
 /// Bytes of programs whose verdicts are remembered.
 const REMEMBERED: usize = 32 << 20;
-/// Bytes of lines that are read but not yet written; one line may be larger alone.
+/// Bytes of lines that are read but not yet written, with the verdicts on them; one line may be larger alone.
 const HELD: usize = 256 << 20;
 
 /// A line that waits for a verdict.
@@ -28,21 +28,17 @@ pub struct Done {
     pub text: String,
     pub status: Option<Status>,
     pub found: Option<Found>,
-    /// What [`Desk::enter`] was given.
+    /// What [`Desk::leave`] is to be given.
     pub weight: usize,
 }
 
 impl Waiting {
-    pub fn finish(self, verdict: &Verdict) -> Done {
+    fn finish(self, verdict: &Verdict) -> Done {
         let mut verdict = verdict.clone();
         verdict.extraction = self.found.map(|f| f.name().to_owned());
-        Done {
-            at: self.at,
-            text: record::with_verdict(&self.text, &verdict),
-            status: Some(verdict.status),
-            found: self.found,
-            weight: self.text.len(),
-        }
+        let text = record::with_verdict(&self.text, &verdict);
+        let weight = text.len();
+        Done { at: self.at, text, status: Some(verdict.status), found: self.found, weight }
     }
 }
 
@@ -118,7 +114,8 @@ impl Desk {
         let mut state = self.state();
         if self.remember {
             if let Some(verdict) = state.known.get(&key) {
-                return Answer::Known(waiting.finish(verdict));
+                let verdict = verdict.clone();
+                return Answer::Known(state.finish(waiting, &verdict));
             }
             if let Some(ticket) = state.open.get(&key).copied()
                 && let Some((_, lines)) = state.tickets.get_mut(&ticket)
@@ -153,7 +150,17 @@ impl Desk {
                 }
             }
         }
-        lines.into_iter().map(|line| line.finish(verdict)).collect()
+        lines.into_iter().map(|line| state.finish(line, verdict)).collect()
+    }
+}
+
+impl State {
+    /// The line with its verdict, which is held too until it is written.
+    fn finish(&mut self, waiting: Waiting, verdict: &Verdict) -> Done {
+        let entered = waiting.text.len();
+        let done = waiting.finish(verdict);
+        self.held = self.held - entered + done.weight;
+        done
     }
 }
 

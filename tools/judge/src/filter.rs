@@ -22,8 +22,9 @@ use crate::sandbox::kinds;
 use crate::sink::{Sink, is_parquet};
 use crate::workers::{self, Queue, Shared};
 
-/// Lines in flight for each worker.
-const WINDOW: usize = 128;
+/// Lines in flight for each worker: so many can be judged while the first of them runs into its limit. Their bytes are
+/// bounded too (desk.rs).
+const WINDOW: usize = 4096;
 
 /// What the main thread hears.
 pub enum Event {
