@@ -85,8 +85,13 @@ impl Toolchains {
     /// Runs a command that tells something about a toolchain: here, or in a container of the image, since what is in an
     /// image is nobody's but its maker's. Gives its stdout, or stderr where that is empty.
     fn ask(&self, words: &[String]) -> Result<String, String> {
-        let program = self.system.find(words.first().map_or("", String::as_str));
-        let program = program.ok_or_else(|| format!("{} not found", words[0]))?;
+        let name = words.first().map_or("", String::as_str);
+        let program = self.system.find(name).ok_or_else(|| format!("{name} not found"))?;
+        self.ask_program(program, words)
+    }
+
+    /// As [`Self::ask`], with `program` for the first word.
+    fn ask_program(&self, program: String, words: &[String]) -> Result<String, String> {
         let (ok, stdout, stderr) = match &self.system.0 {
             None => {
                 let output = Command::new(program).args(&words[1..]).stdin(Stdio::null()).output();
@@ -135,8 +140,15 @@ impl Toolchains {
     }
 
     fn home(&self, command: &[String]) -> Result<PathBuf, String> {
-        let text = self.ask(command)?;
+        let name = command.first().map_or("", String::as_str);
+        // What tells where a toolchain is may be the user's own program (rustup's), which no sandbox shows.
+        let own = || self.system.0.is_none().then(|| in_own_path(name)).flatten();
+        let program = self.system.find(name).or_else(own).ok_or_else(|| format!("{name} not found"))?;
+        let text = self.ask_program(program, command)?;
         let path = PathBuf::from(&text);
+        if path.starts_with("/tmp") && self.system.0.is_none() {
+            return Err(format!("{text} lies in /tmp, of which programs have one of their own"));
+        }
         if path.is_absolute() && self.system.look(&text).is_ok_and(|data| data.is_dir()) {
             Ok(path)
         } else {
@@ -406,6 +418,17 @@ impl Toolchains {
     }
 }
 
+/// A program on the user's `PATH`.
+fn in_own_path(name: &str) -> Option<String> {
+    let is_program =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let found = std::env::split_paths(&std::env::var_os("PATH")?)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(is_program)?;
+    found.into_os_string().into_string().ok()
+}
+
 /// True when every user can pass to this folder and read it.
 fn is_open_to_all(path: &Path) -> bool {
     path.ancestors().all(|folder| {
@@ -463,4 +486,22 @@ pub fn cache_folder() -> Option<PathBuf> {
 fn tempfile_in(folder: &Path) -> bool {
     use std::os::unix::fs::OpenOptionsExt;
     fs::File::options().write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(folder).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_toolchain_is_where_its_own_program_says_and_where_sandboxes_can_show_it() {
+        let languages = Languages::load(None).unwrap();
+        let tools = Toolchains::new(languages, false);
+        let home = |text: &str| tools.home(&["printf".into(), "%s".into(), text.into()]);
+        assert_eq!(home("/usr/lib").unwrap(), PathBuf::from("/usr/lib"));
+        assert!(home("/tmp").unwrap_err().contains("/tmp"));
+        assert!(home("/usr/lib/none").unwrap_err().contains("does not name a folder"));
+        assert!(in_own_path("no such program").is_none());
+        // Cargo runs this test, and is found where no sandbox looks.
+        assert!(in_own_path("cargo").is_some_and(|path| Path::new(&path).is_file()));
+    }
 }
