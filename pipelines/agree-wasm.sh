@@ -42,7 +42,7 @@ for corpus in ("kattis", "mbxp"):
         row["programs"] += 1
         row["equal"] += x == y
         if x != y:
-            tests = [t for t in b["verdict"]["tests"] if t["status"] != "AC"] or [{}]
+            tests = [t for t in b["verdict"].get("tests", []) if t["status"] != "AC"] or [{}]
             said = b["verdict"].get("message") or tests[0].get("stderr") or tests[0].get("stdout") or ""
             print(f"{corpus} {a['id']} {a['language']}: container {x}, wasm {y}: {said.strip()[-160:]!r}")
 print("\n| corpus | language | programs | same verdict |\n|---|---|---|---|")

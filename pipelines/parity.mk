@@ -19,5 +19,6 @@ parity-fixtures: $(PARITY_PYTHON) ## make the parity fixtures anew with transfor
 
 parity-verify: $(PARITY_PYTHON) ## models written here load in transformers and give the same logits
 	rm -rf runs/parity
-	$(CARGO) run --release --locked -p cognate-model --example logits -- runs/parity $(PARITY_FIXTURES)/* $(MODELS)
+	$(CARGO) build --release --locked --workspace --example logits
+	target/release/examples/logits runs/parity $(PARITY_FIXTURES)/* $(MODELS)
 	$(PARITY_PYTHON) pipelines/parity.py --verify runs/parity/*

@@ -63,9 +63,13 @@ while [ -e "/proc/$pid/exe" ]; do
     processes=$((processes + 1 + $(pgrep -c -P "$launcher" || true)))
   done
   for group in $(groups "$pid"); do
-    for file in memory.usage_in_bytes memory.current; do
-      [ -e "$group/$file" ] && charged=$((charged + $(cat "$group/$file" 2>/dev/null || echo 0) / 1024))
-    done
+    # Without the page cache: files of the host are charged to whichever group reads them first.
+    held=$(cat "$group/memory.kmem.usage_in_bytes" 2>/dev/null || true)
+    held=$(awk -v held="${held:-0}" '
+      $1 ~ /^(total_rss|total_shmem|anon|shmem|kernel)$/ { v[$1] = $2 }
+      END { print int((held + ("anon" in v ? v["anon"] + v["shmem"] + v["kernel"] : v["total_rss"] + v["total_shmem"])) / 1024) }
+    ' "$group/memory.stat" 2>/dev/null || true)
+    charged=$((charged + ${held:-0}))
   done
   printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$done_now" "$(field "$pid" VmRSS)" $memory "$open" $processes $mounts \
     "$(groups "$pid" | wc -l)" $charged >> $out/samples.tsv
