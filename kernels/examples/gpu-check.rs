@@ -93,6 +93,7 @@ fn checks() -> Vec<Check<'static>> {
         add("update", Box::new(move |on, s| optimizer::check_update(on, n, s)));
         add("master weights", Box::new(move |on, s| optimizer::check_master(on, n, s)));
         add("norm", Box::new(move |on, s| optimizer::check_norm_bf16(on, n, s)));
+        add("adapters", Box::new(move |on, s| optimizer::check_adapter(on, n, s)));
     }
     add("random rounding", Box::new(|on, s| optimizer::check_stochastic(on, 1 << 20, s)));
     for dim in [64, 128] {
