@@ -9,6 +9,8 @@ mod ops;
 #[expect(dead_code, reason = "shared with the kernels' tests")]
 mod shim_machine;
 
+mod adapter_checks;
+mod adapting;
 mod decoding;
 mod decoding_checks;
 mod devices;
