@@ -17,7 +17,8 @@ pub enum Target {
     #[default]
     Cpu,
     /// A GPU in bf16: weights with a 16-bit remainder (together an exact `f32`), gradients and moments
-    /// in 16 bits; norms and SwiGLU always computed again; the head's gradient summed in `f32`.
+    /// in 16 bits, those of adapters in `f32`; norms and SwiGLU always computed again; the head's gradient
+    /// summed in `f32`.
     Cuda,
 }
 

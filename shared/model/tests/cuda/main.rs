@@ -14,6 +14,7 @@ mod adapting;
 mod decoding;
 mod decoding_checks;
 mod devices;
+mod preparing;
 mod training;
 mod training_checks;
 mod world;
