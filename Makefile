@@ -59,7 +59,7 @@ test: setup ## everything that CI runs: unit, property and command tests, the fi
 kernels-shim: ## every CUDA kernel on the CPU, against the CPU op, under the sanitizers (part of `make test`)
 	$(CARGO) test --release --locked --workspace --test shim
 
-kernels-compile: setup ## every CUDA kernel for three architectures, with NVIDIA's compiler from PyPI (450 MB once)
+kernels-compile: setup ## every CUDA kernel for three architectures, with NVIDIA's compilers (nvcc, NVRTC) from PyPI (520 MB once)
 	kernels/compile.sh
 
 wasm: build ## interpreters, Go and Rust for `cog-judge --sandbox wasm`, from registry packages into the user's cache

@@ -3,17 +3,18 @@
 //   w <- w (1 - lr decay) - lr (m / bias1) / (sqrt(v / bias2) + eps), then g = 0.
 //
 // `adamw_bf16` keeps the exact fp32 master as the bf16 weight (nearest, ties away from zero) and a
-// 16-bit remainder: master bits = (weight bits << 16) + remainder. `adamw_bf16_stochastic` has no
-// remainder and rounds the weight at random. Moments in bf16 are always rounded at random, since
-// v's relative change, 1 - b2 = 1e-3, is below bf16's half step and nearest rounding would freeze
-// it. The random bits are Philox (seed, index of the 16-byte pack, step): a function of the place
-// alone. `adamw_bf16_f32` has moments in fp32.
+// 16-bit remainder (cuda/master.cuh). `adamw_bf16_stochastic` has no remainder and rounds the weight
+// at random. Moments in bf16 are always rounded at random, since v's relative change, 1 - b2 = 1e-3,
+// is below bf16's half step and nearest rounding would freeze it. The random bits are Philox (seed,
+// index of the 16-byte pack, step): a function of the place alone. `adamw_bf16_f32` has moments in
+// fp32.
 //
 // `scale` is read from device memory, where grad_norm left it; a negative one (the norm was not
 // finite) skips the update and only clears the gradient.
 //
 // All [n]. Bound, bytes a parameter: 20 with bf16 moments (18 and the cleared gradient), 28 with
 // fp32 moments, 32 all in fp32.
+#include "cuda/master.cuh"
 #include "cuda/philox.cuh"
 
 // The layout of the host's `Step`.
@@ -71,16 +72,13 @@ __device__ __forceinline__ void adamw_packs(bf16* w, u16* rest, bf16* g, M* m, M
 #pragma unroll
     for (u32 k = 0; k < N; ++k) {
         u32 bits = random.v[k / 2] >> (k % 2 * 16) & 0xffffu;
-        u32 master = (u32(weight.v[k].bits) << 16) + u32(i32(short(remainder.v[k])));
-        float x = __uint_as_float(master), a = to_float(first[k]), b = to_float(second[k]);
+        float x = join_master(weight.v[k], remainder.v[k]), a = to_float(first[k]), b = to_float(second[k]);
         advance(x, a, b, to_float(grad.v[k]) * factor, u);
         // One draw serves all: each rounding is unbiased by itself.
         first[k] = keep<M>(a, ~bits);
         second[k] = keep<M>(b, bits);
         if (rest) {
-            u32 high = (__float_as_uint(x) + 0x8000u) >> 16;
-            weight.v[k] = {u16(high)};
-            remainder.v[k] = u16(__float_as_uint(x) - (high << 16));
+            split_master(x, weight.v[k], remainder.v[k]);
         } else {
             weight.v[k] = round_at_random(x, bits >> 8 | bits << 8);
         }

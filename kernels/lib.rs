@@ -12,6 +12,7 @@
 //! T]`, one entry more than documents.
 
 pub mod adamw;
+pub mod adapter;
 pub mod attention;
 pub mod bias;
 pub mod classifier;

@@ -54,6 +54,13 @@ struct Key {
     input: Element,
     output: Element,
     bias: bool,
+    /// Of the left and right operand and of the result: parts of matrices begin at any 16 bytes.
+    alignment: [u32; 3],
+}
+
+/// Bytes to which a matrix is aligned, 256 at most: what the library takes for granted where it is not told.
+fn alignment(matrix: Matrix) -> u32 {
+    1 << matrix.address().trailing_zeros().min(8)
 }
 
 /// Descriptions of one product, and the algorithm found for it.
@@ -112,7 +119,14 @@ impl Blas {
             return Ok(());
         }
         self.gpu.bind()?;
-        let key = Key { product, sizes, input: left.element, output: out.element, bias: bias.is_some() };
+        let key = Key {
+            product,
+            sizes,
+            input: left.element,
+            output: out.element,
+            bias: bias.is_some(),
+            alignment: [left, right, out].map(alignment),
+        };
         // Held over the call: the bias pointer is part of the description.
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = match plans.get(&key) {
@@ -187,16 +201,16 @@ impl Blas {
         ];
         let preference = result::create_matmul_pref().map_err(refused("preference"))?;
         let [a, b, c] = layouts;
-        // SAFETY: all of these were made above; the workspace's size is a u64 that outlives the call.
+        use sys::cublasLtMatmulPreferenceAttributes_t as Preference;
+        prefer(preference, Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE as u64)?;
+        // As the operands are handed over: right, left, and the result that is added to and written.
+        let [of_left, of_right, of_out] = key.alignment;
+        prefer(preference, Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, of_right)?;
+        prefer(preference, Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, of_left)?;
+        prefer(preference, Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, of_out)?;
+        prefer(preference, Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, of_out)?;
+        // SAFETY: all of these were made above.
         let found = unsafe {
-            let size = WORKSPACE as u64;
-            result::set_matmul_pref_attribute(
-                preference,
-                sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                (&raw const size).cast(),
-                size_of::<u64>(),
-            )
-            .map_err(refused("workspace"))?;
             let found = result::get_matmul_algo_heuristic(self.handle, description, a, b, c, c, preference);
             // Nothing to do about a failure to free.
             let _ = result::destroy_matmul_pref(preference);
@@ -244,6 +258,18 @@ fn set<T: bytemuck::NoUninit>(
     .map_err(refused("attribute"))
 }
 
+fn prefer<T: bytemuck::NoUninit>(
+    preference: sys::cublasLtMatmulPreference_t,
+    attribute: sys::cublasLtMatmulPreferenceAttributes_t,
+    value: T,
+) -> Result<(), CudaError> {
+    // SAFETY: the preference is alive, and the value has the attribute's size.
+    unsafe {
+        result::set_matmul_pref_attribute(preference, attribute, (&raw const value).cast(), size_of::<T>())
+    }
+    .map_err(refused("preference"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,6 +277,12 @@ mod tests {
     fn matrix(rows: usize, cols: usize) -> Matrix {
         // SAFETY: nothing is launched on it.
         unsafe { Matrix::new(0, rows, cols, Element::Bf16) }
+    }
+
+    #[test]
+    fn an_alignment_is_that_of_the_address() {
+        let whole = matrix(64, 64);
+        assert_eq!([whole, whole.part(8, 1, 8), whole.part(64, 1, 8)].map(alignment), [256, 16, 128]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ macro_rules! files {
 /// Every kernel file.
 pub const SOURCES: &[Source] = files![
     "adamw",
+    "adapter",
     "attention",
     "attention_backward_sm90a",
     "attention_sm90a",
@@ -34,6 +35,7 @@ pub const LAB: &[Source] = &[("attention_1_sm90a", include_str!("../lab/attentio
 const HEADERS: &[Source] = &[
     ("cuda/columns.cuh", include_str!("columns.cuh")),
     ("cuda/device.cuh", include_str!("device.cuh")),
+    ("cuda/master.cuh", include_str!("master.cuh")),
     ("cuda/panels.cuh", include_str!("panels.cuh")),
     ("cuda/philox.cuh", include_str!("philox.cuh")),
     ("cuda/ptx.cuh", include_str!("ptx.cuh")),

@@ -161,6 +161,10 @@ fn memory_bound(b: &Bench) {
         seed: 1,
     };
     b.bytes("adamw", 20.0 * n as f64, || ops::adamw(gpu, state, scale, step));
+    let (base, delta) = (Master { weight: m, remainder: rest }, b.random(F32, 1, n));
+    let merged = Master { weight: w, remainder: one(U16) };
+    b.bytes("adapter operand", 6.0 * n as f64, || ops::adapter_operand(gpu, g, delta, 2.0));
+    b.bytes("adapter merge", 12.0 * n as f64, || ops::adapter_merge(gpu, merged, base, delta, 2.0));
     let many = b.random(F32, 256, v);
     let keys: Vec<u8> = (0..256u64).flat_map(u64::to_le_bytes).collect();
     let keys = b.raw(Element::U64, 1, 256, &keys);

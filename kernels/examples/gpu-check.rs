@@ -93,6 +93,7 @@ fn checks() -> Vec<Check<'static>> {
         add("update", Box::new(move |on, s| optimizer::check_update(on, n, s)));
         add("master weights", Box::new(move |on, s| optimizer::check_master(on, n, s)));
         add("norm", Box::new(move |on, s| optimizer::check_norm_bf16(on, n, s)));
+        add("adapters", Box::new(move |on, s| optimizer::check_adapter(on, n, s)));
     }
     add("random rounding", Box::new(|on, s| optimizer::check_stochastic(on, 1 << 20, s)));
     for dim in [64, 128] {
@@ -114,26 +115,31 @@ fn check_products(gpu: &Rc<Gpu>, on: &dyn Machine, seed: u64) {
     let blas = Blas::new(gpu).expect("cuBLASLt");
     let mut draw = Draw::new(seed);
     let (t, n, k) = (256, 384, 128);
-    for (input, output) in [(Bf16, F32), (Bf16, Bf16), (F32, F32)] {
+    for (input, output, shift) in
+        [(Bf16, F32, 0), (Bf16, Bf16, 0), (F32, F32, 0), (Bf16, F32, 8), (F32, F32, 4)]
+    {
         let x = draw.tensor(input, t, k, 1.0);
         let w = draw.tensor(input, n, k, 1.0);
         let dy = draw.tensor(input, t, n, 1.0);
         let zeros = |rows, cols| Tensor::zeros(Device::Cpu, rows, cols);
         let (mut y, mut dx, mut dw) = (zeros(t, n), zeros(t, k), draw.tensor(output, n, k, 1.0));
-        let (dev_x, dev_w) = (Buffer::of(on, input, &x), Buffer::of(on, input, &w));
+        let dev_w = Buffer::of(on, input, &w);
         let (dev_dy, dev_dw) = (Buffer::of(on, input, &dy), Buffer::of(on, output, &dw));
+        // A part of a matrix, which may begin at any 16 bytes.
+        let shifted = [&vec![0.0; shift], x.f32()].concat();
+        let whole_x = Buffer::floats(on, input, 1, shifted.len(), &shifted);
+        let dev_x = whole_x.matrix.part(shift, t, k);
         let dev_y = Buffer::poisoned(on, output, t, n);
         let dev_dx = Buffer::poisoned(on, output, t, k);
         matmul::forward(&mut y, &x, &w);
         matmul::backward_input(&mut dx, &dy, &w);
         matmul::backward_weight(&mut dw, &dy, &x);
         for (product, out, left, right, accumulate) in [
-            (Product::Forward, &dev_y, &dev_x, &dev_w, false),
-            (Product::Input, &dev_dx, &dev_dy, &dev_w, false),
-            (Product::Weight, &dev_dw, &dev_dy, &dev_x, true),
+            (Product::Forward, &dev_y, dev_x, dev_w.matrix, false),
+            (Product::Input, &dev_dx, dev_dy.matrix, dev_w.matrix, false),
+            (Product::Weight, &dev_dw, dev_dy.matrix, dev_x, true),
         ] {
-            blas.product(product, out.matrix, (left.matrix, right.matrix), accumulate, None)
-                .expect("multiplied");
+            blas.product(product, out.matrix, (left, right), accumulate, None).expect("multiplied");
         }
         let tolerance = ops::tolerance(output).max(1e-4);
         ops::close("y = x wT", &dev_y.read(), y.f32(), tolerance);

@@ -125,6 +125,11 @@ fn update() {
 }
 
 #[test]
+fn adapters() {
+    over("adapters", 6, (1..5000usize, any::<u64>()), |on, (n, seed)| optimizer::check_adapter(on, n, seed));
+}
+
+#[test]
 fn sampling_draws() {
     let shapes = (element(), prop_oneof![1..40usize, 500..3000usize], any::<u64>());
     over("sampling_draws", 8, shapes, |on, (e, vocabulary, seed)| {

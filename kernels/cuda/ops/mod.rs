@@ -4,6 +4,7 @@
 //! Matrices of tokens are `[T, C]`; lists (tokens, starts, targets, ...) are `[1, n]` of 32 bits.
 
 mod adamw;
+mod adapter;
 mod attention;
 mod bias;
 mod classifier;
@@ -19,6 +20,7 @@ mod sampling;
 mod swiglu;
 
 pub use adamw::*;
+pub use adapter::*;
 pub use attention::*;
 pub use bias::*;
 pub use classifier::*;

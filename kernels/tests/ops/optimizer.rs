@@ -1,8 +1,9 @@
 //! Loss, gradient norm and update.
 
 use cognate_kernels::adamw::{self, Update};
+use cognate_kernels::adapter;
 use cognate_kernels::cuda::launch::Element;
-use cognate_kernels::cuda::ops::{self, LOSS_SUMS, NORM_BLOCK, State, Step, Token};
+use cognate_kernels::cuda::ops::{self, LOSS_SUMS, Master, NORM_BLOCK, State, Step, Token};
 use cognate_kernels::policy_loss::{
     self, KlEstimator, Objective, RatioLevel, SequenceMeans, StepSums, Terms,
 };
@@ -192,9 +193,6 @@ pub fn check_master(on: &dyn Machine, n: usize, seed: u64) {
     let update = update(3);
     ops::adamw(on, all, scale.matrix, step(update, seed)).expect("launched");
     adamw::forward(&mut w, &mut g, &mut m, &mut v, update);
-    let words = |b: &Buffer| -> Vec<u16> {
-        b.read_bytes().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect()
-    };
     let (high, low) = (words(&dev_w), words(&rest));
     close("master", &join(&high, &low), w.f32(), 1e-6);
     close("m", &dev_m.read(), m.f32(), 1e-6);
@@ -205,6 +203,44 @@ pub fn check_master(on: &dyn Machine, n: usize, seed: u64) {
     let skip = Buffer::floats(on, Element::F32, 1, 2, &[0.0, -1.0]);
     ops::adamw(on, all, skip.matrix, step(update, seed)).expect("launched");
     assert!(words(&dev_w) == high && words(&rest) == low, "a skipped step leaves the weights");
+}
+
+fn words(buffer: &Buffer) -> Vec<u16> {
+    buffer.read_bytes().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect()
+}
+
+/// A factor as an operand, and the merge of a product of factors into frozen masters.
+pub fn check_adapter(on: &dyn Machine, n: usize, seed: u64) {
+    let n = n.next_multiple_of(8);
+    let mut draw = Draw::new(seed);
+    let f32s = |x: &Tensor| Buffer::of(on, Element::F32, x);
+    let scale = 4.0 * draw.uniform() + 0.1;
+    let x = draw.tensor(Element::F32, 1, n, 0.1);
+    let out = Buffer::poisoned(on, Element::Bf16, 1, n);
+    ops::adapter_operand(on, out.matrix, f32s(&x).matrix, scale).expect("launched");
+    let mut want = vec![0.0; n];
+    adapter::operand(&mut want, x.f32(), scale);
+    let rounded: Vec<f32> = want.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect();
+    assert_eq!(out.read(), rounded, "an operand is the scaled factor, rounded to nearest");
+
+    let (base, delta) = (draw.tensor(Element::F32, 1, n, 1.0), draw.tensor(Element::F32, 1, n, 0.01));
+    let (high, low) = split(base.f32());
+    let frozen = [(Element::Bf16, &high), (Element::U16, &low)].map(|(e, x)| Buffer::raw(on, e, 1, n, x));
+    let merged = [Element::Bf16, Element::U16].map(|e| Buffer::poisoned(on, e, 1, n));
+    let master = |pair: &[Buffer; 2]| Master { weight: pair[0].matrix, remainder: pair[1].matrix };
+    let dev_delta = f32s(&delta);
+    ops::adapter_merge(on, master(&merged), master(&frozen), dev_delta.matrix, scale).expect("launched");
+    adapter::merge(&mut want, base.f32(), delta.f32(), scale);
+    let found = merged.each_ref().map(words);
+    // The sum is rounded once or twice, and then split without loss.
+    close("merged", &join(&found[0], &found[1]), &want, 2e-7);
+    let parts = split(&join(&found[0], &found[1]));
+    assert!(parts == (found[0].clone(), found[1].clone()), "the weight is the master rounded to nearest");
+    assert!(words(&frozen[0]) == high && words(&frozen[1]) == low, "what is frozen stays");
+    // Nothing to add: the same bits.
+    let zeros = Buffer::floats(on, Element::F32, 1, n, &vec![0.0; n]);
+    ops::adapter_merge(on, master(&merged), master(&frozen), zeros.matrix, scale).expect("launched");
+    assert!(words(&merged[0]) == high && words(&merged[1]) == low, "W0 + 0 is W0");
 }
 
 /// The weight, and what it leaves of the master.

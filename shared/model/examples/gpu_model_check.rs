@@ -1,7 +1,9 @@
 //! Whole training steps and decode loops on the GPU against the CPU, a part of `make gpu-check`: gradients of
-//! every tensor, three optimizer steps, sampled texts, hidden states; the steps twice, bitwise the same.
+//! every tensor, three optimizer steps, four of adapters, sampled texts, hidden states; the steps twice, bitwise the same.
 //! `--small`: tiny shapes once, for compute-sanitizer. Exit 1 where a check fails, 3 where there is no GPU.
 
+#[path = "../tests/cuda/adapter_checks.rs"]
+mod adapter_checks;
 #[path = "../tests/cuda/decoding_checks.rs"]
 mod decoding_checks;
 #[path = "../tests/cuda/training_checks.rs"]
@@ -68,6 +70,19 @@ fn main() -> ExitCode {
             name,
             Box::new(move || {
                 let steps = training_checks::Steps::new(config, scale);
+                let first = steps.check(on);
+                assert!(small || steps.check(on) == first, "two runs differ");
+            }),
+        ));
+    }
+    for (name, config, scale) in [("adapters, tiny", &tiny, 1), ("adapters", &larger, 6)] {
+        if small && scale > 1 {
+            continue;
+        }
+        checks.push((
+            name,
+            Box::new(move || {
+                let steps = adapter_checks::Adapters::new(config, scale);
                 let first = steps.check(on);
                 assert!(small || steps.check(on) == first, "two runs differ");
             }),

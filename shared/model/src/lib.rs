@@ -12,6 +12,7 @@
 //! Results are bitwise the same for any number of threads, and what is computed for a document or
 //! a sequence does not depend on the others beside it.
 
+mod adapter_files;
 mod config;
 pub mod cuda;
 mod decode;

@@ -4,17 +4,15 @@
 //! and `B` follow from that of `W`, exactly: `dA = α/r Bᵀ dW`, `dB = α/r dW Aᵀ`. This spares the optimizer's moments
 //! and the checkpoint's size, not the gradient of `W`. Merging starts from `W0` every time, so nothing drifts.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::path::Path;
 
-use cognate_kernels::{Device, Tensor, adamw, matmul};
+use cognate_kernels::{Device, Tensor, adamw, adapter, matmul};
 use cognate_random::Key;
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
-use serde_json::json;
 
+use crate::adapter_files::{self, Factors, Kind, Side};
 use crate::weights::Slot;
-use crate::{AdamWConfig, Model, ModelError, StepReport, Trainer};
+use crate::{AdamWConfig, LlamaConfig, Model, ModelError, StepReport, Trainer, Weights};
 
 /// Which matrices are adapted, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,9 +24,48 @@ pub struct LoraConfig {
 }
 
 impl LoraConfig {
+    /// The matrices that are adapted of a model of this shape.
+    ///
+    /// # Errors
+    /// A rank of 0, or a target that no matrix of the layers is called.
+    pub(crate) fn slots(&self, config: &LlamaConfig) -> Result<Vec<Slot>, ModelError> {
+        let bad = |key: &str, reason: String| {
+            Err(ModelError::Config { path: "adapter".into(), key: key.into(), reason })
+        };
+        if self.rank == 0 {
+            return bad("r", "must not be 0".into());
+        }
+        let mut slots = Weights::layout(config);
+        for target in &self.targets {
+            if !slots.iter().any(|slot| named(slot, target)) {
+                return bad("target_modules", format!("no matrix of the layers is called {target:?}"));
+            }
+        }
+        slots.retain(|slot| self.adapts(slot));
+        Ok(slots)
+    }
+
     /// Whether `slot` is a matrix of the layers that one of the targets names.
     pub(crate) fn adapts(&self, slot: &Slot) -> bool {
         self.targets.iter().any(|target| named(slot, target))
+    }
+
+    /// `α/r`
+    pub(crate) fn scale(&self) -> f32 {
+        self.alpha / self.rank as f32
+    }
+
+    /// `A` `[r, in]` of `slot` at first: uniform within `1/sqrt(in)` as PEFT draws it, keyed by the name.
+    pub(crate) fn draw(&self, slot: &Slot, seed: u64) -> Vec<f32> {
+        let mut stream = Key::new(seed).with("lora").with(slot.name.as_str()).stream();
+        let [rows, cols] = Side::A.shape(slot, self.rank);
+        let bound = 1.0 / (cols as f64).sqrt();
+        (0..rows * cols).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect()
+    }
+
+    /// Values trained of `slots`.
+    pub(crate) fn parameters(&self, slots: &[Slot]) -> usize {
+        slots.iter().map(|slot| self.rank * slot.shape.iter().sum::<usize>()).sum()
     }
 }
 
@@ -55,7 +92,6 @@ impl Factor {
 
 /// One adapted matrix.
 struct Adapted {
-    slot: Slot,
     /// `W0` `[out, in]`.
     base: Vec<f32>,
     /// `[r, in]` and `[out, r]`.
@@ -66,6 +102,8 @@ struct Adapted {
 /// The adapters of a model.
 pub struct Lora {
     config: LoraConfig,
+    slots: Vec<Slot>,
+    /// One a slot.
     parts: Vec<Adapted>,
     steps: u64,
 }
@@ -77,56 +115,35 @@ impl Lora {
     /// # Errors
     /// A rank of 0, or a target that no matrix of the model is called.
     pub fn new(model: &Model, config: LoraConfig, seed: u64) -> Result<Self, ModelError> {
-        let bad = |key: &str, reason: String| {
-            Err(ModelError::Config { path: "adapter".into(), key: key.into(), reason })
-        };
-        if config.rank == 0 {
-            return bad("r", "must not be 0".into());
-        }
-        let slots = model.weights.slots(&model.config);
-        for target in &config.targets {
-            if !slots.iter().any(|slot| named(slot, target)) {
-                return bad("target_modules", format!("no matrix of the layers is called {target:?}"));
-            }
-        }
+        let slots = config.slots(&model.config)?;
         let tensors = model.weights.tensors();
-        let parts = slots
-            .into_iter()
-            .filter(|slot| config.adapts(slot))
-            .map(|slot| {
-                let (rows, cols) = (slot.shape[0], slot.shape[1]);
-                let mut a = Factor::new(model.device, config.rank, cols);
-                let mut stream = Key::new(seed).with("lora").with(slot.name.as_str()).stream();
-                let bound = 1.0 / (cols as f64).sqrt();
-                let draw = |x: &mut f32| *x = ((2.0 * stream.uniform() - 1.0) * bound) as f32;
-                a.weight.f32_mut().iter_mut().for_each(draw);
-                let base = tensors[slot.tensor].f32()[slot.offset..slot.offset + slot.len()].to_vec();
-                Adapted { a, b: Factor::new(model.device, rows, config.rank), base, slot }
-            })
-            .collect();
-        Ok(Lora { config, parts, steps: 0 })
+        let adapted = |slot: &Slot| {
+            let factor = |side: Side| {
+                let [rows, cols] = side.shape(slot, config.rank);
+                Factor::new(model.device, rows, cols)
+            };
+            let (mut a, b) = (factor(Side::A), factor(Side::B));
+            a.weight.f32_mut().copy_from_slice(&config.draw(slot, seed));
+            let base = tensors[slot.tensor].f32()[slot.offset..slot.offset + slot.len()].to_vec();
+            Adapted { base, a, b }
+        };
+        let parts = slots.iter().map(adapted).collect();
+        Ok(Lora { config, slots, parts, steps: 0 })
     }
 
     /// Values trained.
     pub fn parameters(&self) -> usize {
-        self.parts.iter().map(|p| p.a.weight.len() + p.b.weight.len()).sum()
-    }
-
-    fn scale(&self) -> f32 {
-        self.config.alpha / self.config.rank as f32
+        self.config.parameters(&self.slots)
     }
 
     /// Writes `W0 + α/r B A` into the model.
     pub fn merge(&self, model: &mut Model) {
-        let scale = self.scale();
         let mut tensors = model.weights.tensors_mut();
-        for part in &self.parts {
-            let mut product = Tensor::zeros(part.b.weight.device(), part.slot.shape[0], part.slot.shape[1]);
+        for (slot, part) in self.slots.iter().zip(&self.parts) {
+            let mut product = Tensor::zeros(part.b.weight.device(), slot.shape[0], slot.shape[1]);
             matmul::backward_input(&mut product, &part.b.weight, &part.a.weight);
-            let to = &mut tensors[part.slot.tensor].f32_mut()[part.slot.offset..][..part.slot.len()];
-            for ((w, base), delta) in to.iter_mut().zip(&part.base).zip(product.f32()) {
-                *w = base + scale * delta;
-            }
+            let to = &mut tensors[slot.tensor].f32_mut()[slot.offset..][..slot.len()];
+            adapter::merge(to, &part.base, product.f32(), self.config.scale());
         }
     }
 
@@ -140,14 +157,12 @@ impl Lora {
         lr: f32,
         max_norm: Option<f32>,
     ) -> StepReport {
-        let scale = self.scale();
         let mut square = 0.0;
-        for part in &mut self.parts {
-            let (rows, cols) = (part.slot.shape[0], part.slot.shape[1]);
+        for (slot, part) in self.slots.iter().zip(&mut self.parts) {
             let all = trainer.gradients().tensors();
-            let dw = &all[part.slot.tensor].f32()[part.slot.offset..][..part.slot.len()];
-            let mut scaled = Tensor::from_slice(part.a.weight.device(), rows, cols, dw);
-            scaled.f32_mut().iter_mut().for_each(|x| *x *= scale);
+            let dw = &all[slot.tensor].f32()[slot.offset..][..slot.len()];
+            let mut scaled = Tensor::zeros(part.a.weight.device(), slot.shape[0], slot.shape[1]);
+            adapter::operand(scaled.f32_mut(), dw, self.config.scale());
             part.a.gradient.f32_mut().fill(0.0);
             matmul::backward_weight(&mut part.a.gradient, &part.b.weight, &scaled);
             matmul::forward(&mut part.b.gradient, &scaled, &part.a.weight);
@@ -186,98 +201,58 @@ impl Lora {
     /// Writes `adapter_config.json` and `adapter_model.safetensors` in PEFT's layout into `dir`, which must exist.
     /// `base` is recorded as the model that they belong to.
     pub fn save_adapter(&self, dir: &Path, base: &str) -> Result<(), ModelError> {
-        let config = json!({
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base,
-            "r": self.config.rank,
-            "lora_alpha": self.config.alpha,
-            "lora_dropout": 0.0,
-            "bias": "none",
-            "fan_in_fan_out": false,
-            "inference_mode": true,
-            "target_modules": self.config.targets,
-        });
-        let path = dir.join("adapter_config.json");
-        std::fs::write(&path, format!("{config:#}\n")).map_err(ModelError::io(&path))?;
-        let called = |part: &Adapted, letter: char| {
-            let module = part.slot.name.strip_suffix(".weight").unwrap_or(&part.slot.name);
-            format!("base_model.model.{module}.lora_{letter}.weight")
-        };
-        let tensors: Vec<(String, &Tensor)> = self
-            .parts
-            .iter()
-            .flat_map(|p| [(called(p, 'A'), &p.a.weight), (called(p, 'B'), &p.b.weight)])
-            .collect();
-        write(
-            &dir.join("adapter_model.safetensors"),
-            &tensors,
-            HashMap::from([("format".into(), "pt".into())]),
-        )
+        adapter_files::save_peft(self, dir, base)
     }
 
     /// Writes adapters, moments and step count to `path`. Atomicity is the caller's.
     pub fn save(&self, path: &Path) -> Result<(), ModelError> {
-        let mut tensors = Vec::new();
-        for part in &self.parts {
-            for (letter, f) in [('A', &part.a), ('B', &part.b)] {
-                for (kind, tensor) in [("", &f.weight), ("exp_avg.", &f.first), ("exp_avg_sq.", &f.second)] {
-                    tensors.push((format!("{kind}{}.lora_{letter}", part.slot.name), tensor));
-                }
-            }
-        }
-        write(path, &tensors, HashMap::from([("steps".into(), self.steps.to_string())]))
+        adapter_files::save(self, self.steps, path)
     }
 
-    /// Reads what [`Lora::save`] wrote; `model` holds `W0`, and is merged with what was read.
+    /// Reads what [`Lora::save`] wrote, here or on a device; `model` holds `W0`, and is merged with what was read.
     pub fn open(path: &Path, model: &mut Model, config: LoraConfig) -> Result<Self, ModelError> {
-        let bad = |reason: String| ModelError::Format { path: path.into(), reason };
         let mut lora = Lora::new(model, config, 0)?;
-        let bytes = std::fs::read(path).map_err(ModelError::io(path))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
-        let steps = header.metadata().as_ref().and_then(|m| m.get("steps")?.parse().ok());
-        lora.steps = steps.ok_or_else(|| bad("no step count: not a state of adapters".into()))?;
-        for part in &mut lora.parts {
-            for (letter, f) in [('A', &mut part.a), ('B', &mut part.b)] {
-                for (kind, tensor) in
-                    [("", &mut f.weight), ("exp_avg.", &mut f.first), ("exp_avg_sq.", &mut f.second)]
-                {
-                    let name = format!("{kind}{}.lora_{letter}", part.slot.name);
-                    let view = file.tensor(&name).map_err(|e| bad(format!("{name}: {e}")))?;
-                    let expected = vec![tensor.rows(), tensor.cols()];
-                    if view.shape() != expected || view.dtype() != Dtype::F32 {
-                        let found = view.shape().to_vec();
-                        return Err(ModelError::Shape { path: path.into(), name, expected, found });
-                    }
-                    for (to, from) in tensor.f32_mut().iter_mut().zip(view.data().as_chunks::<4>().0) {
-                        *to = f32::from_le_bytes(*from);
-                    }
-                }
-            }
-        }
+        lora.steps = adapter_files::open(&mut lora, path)?;
         lora.merge(model);
         Ok(lora)
     }
 }
 
-fn write(
-    path: &Path,
-    tensors: &[(String, &Tensor)],
-    metadata: HashMap<String, String>,
-) -> Result<(), ModelError> {
-    let bad =
-        |e: safetensors::SafeTensorError| ModelError::Format { path: path.into(), reason: e.to_string() };
-    let view = |(name, tensor): &(String, &Tensor)| {
-        let bytes: Vec<u8> = tensor.f32().iter().flat_map(|x| x.to_le_bytes()).collect();
-        (name.clone(), vec![tensor.rows(), tensor.cols()], bytes)
-    };
-    let owned: Vec<_> = tensors.iter().map(view).collect();
-    let views = owned.iter().map(|(name, shape, bytes)| {
-        TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.as_str(), view))
-    });
-    let views = views.collect::<Result<Vec<_>, _>>().map_err(bad)?;
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(bad)?;
-    std::fs::write(path, bytes).map_err(ModelError::io(path))?;
-    std::fs::File::open(path).and_then(|f| f.sync_all()).map_err(ModelError::io(path))
+impl Factors for Lora {
+    fn config(&self) -> &LoraConfig {
+        &self.config
+    }
+
+    fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    fn values(&self, part: usize, side: Side, kind: Kind) -> Result<Cow<'_, [f32]>, ModelError> {
+        let part = &self.parts[part];
+        let factor = match side {
+            Side::A => &part.a,
+            Side::B => &part.b,
+        };
+        let tensor = match kind {
+            Kind::Weight => &factor.weight,
+            Kind::First => &factor.first,
+            Kind::Second => &factor.second,
+        };
+        Ok(Cow::Borrowed(tensor.f32()))
+    }
+
+    fn put(&mut self, part: usize, side: Side, kind: Kind, values: &[f32]) -> Result<(), ModelError> {
+        let part = &mut self.parts[part];
+        let factor = match side {
+            Side::A => &mut part.a,
+            Side::B => &mut part.b,
+        };
+        let tensor = match kind {
+            Kind::Weight => &mut factor.weight,
+            Kind::First => &mut factor.first,
+            Kind::Second => &mut factor.second,
+        };
+        tensor.f32_mut().copy_from_slice(values);
+        Ok(())
+    }
 }

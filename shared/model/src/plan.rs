@@ -8,7 +8,7 @@ use cognate_collective::SharedMemory;
 use cognate_kernels::{attention, matmul};
 
 use crate::train::chunk_rows;
-use crate::{LlamaConfig, LoraConfig, Recompute, Weights};
+use crate::{LlamaConfig, LoraConfig, Recompute, Weights, cuda};
 
 /// Which layout is planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -17,7 +17,8 @@ pub enum Target {
     #[default]
     Cpu,
     /// A GPU in bf16: weights with a 16-bit remainder (together an exact `f32`), gradients and moments
-    /// in 16 bits; norms and SwiGLU always computed again; the head's gradient summed in `f32`.
+    /// in 16 bits, those of adapters in `f32`; norms and SwiGLU always computed again; the head's gradient
+    /// summed in `f32`.
     Cuda,
 }
 
@@ -81,7 +82,7 @@ impl Plan {
         items.push(item("gradients", size * parameters));
         match &setup.adapters {
             None => items.push(item("moments", 2 * size * parameters.div_ceil(setup.ranks.max(1)))),
-            Some(adapters) => items.extend(adapted(config, adapters)),
+            Some(adapters) => items.extend(adapted(config, adapters, target)),
         }
         if setup.reference {
             items.push(item("reference model", size * parameters));
@@ -133,13 +134,18 @@ impl Plan {
 }
 
 /// Adapters: `W0`, the factors with gradients and moments, and the products by which they are merged.
-fn adapted(config: &LlamaConfig, adapters: &LoraConfig) -> [Item; 3] {
+fn adapted(config: &LlamaConfig, adapters: &LoraConfig, target: Target) -> [Item; 3] {
     let slots = Weights::layout(config);
     let matrices = || slots.iter().filter(|slot| adapters.adapts(slot));
-    let factors = matrices().map(|slot| adapters.rank * slot.shape.iter().sum::<usize>()).sum::<usize>();
+    // A GPU pads the rank, and has the factors once more as operands in bf16.
+    let (rank, each) = match target {
+        Target::Cpu => (adapters.rank, 4 * 4),
+        Target::Cuda => (cuda::padded_rank(adapters.rank), 4 * 4 + 2),
+    };
+    let factors = matrices().map(|slot| rank * slot.shape.iter().sum::<usize>()).sum::<usize>();
     [
         Item { name: "frozen matrices", bytes: 4 * matrices().map(|slot| slot.len()).sum::<usize>() },
-        Item { name: "adapters", bytes: 4 * 4 * factors },
+        Item { name: "adapters", bytes: each * factors },
         Item { name: "merging", bytes: 4 * matrices().map(|slot| slot.len()).max().unwrap_or(0) },
     ]
 }

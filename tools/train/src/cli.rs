@@ -277,7 +277,7 @@ pub struct Optimisation {
     )]
     pub lora_targets: Vec<String>,
     /// Where to compute: auto (the first GPU, the CPU where there is none), cpu or cuda:N. A GPU computes in bf16 with
-    /// exact f32 masters and bf16 moments; a run goes on where it began
+    /// exact f32 masters and bf16 moments (adapters in f32); a run goes on where it began
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     pub device: Choice,
     /// Tokens in one forward and backward; a step's gradient is accumulated over as many as it takes

@@ -37,6 +37,8 @@ enum Optimizer {
     /// Of a model on a GPU.
     Cuda(Box<cuda::AdamW>),
     Adapters(Box<Lora>),
+    /// Of a model on a GPU.
+    CudaAdapters(Box<cuda::Lora>),
     /// This rank's share of it.
     Sharded(Box<ShardedAdamW>),
 }
@@ -80,26 +82,21 @@ impl Learner {
         flags: &Optimisation,
         ranks: Option<&Ranks>,
     ) -> Result<Self> {
-        let lora = LoraConfig {
-            rank: flags.lora_rank,
-            alpha: flags.lora_alpha,
-            targets: flags.lora_targets.clone(),
-        };
         if origin.place().is_some() {
             return Self::on_device(origin, checkpoint, flags);
         }
-        let (model, optimizer) = match (checkpoint, flags.lora_rank > 0, ranks) {
-            (None, true, _) => {
+        let (model, optimizer) = match (checkpoint, lora(flags), ranks) {
+            (None, Some(lora), _) => {
                 let model = origin.model()?;
                 let adapters = Lora::new(&model, lora, origin.seed()).map_err(fault)?;
                 (model, Optimizer::Adapters(Box::new(adapters)))
             }
-            (Some(dir), true, _) => {
+            (Some(dir), Some(lora), _) => {
                 let mut model = origin.model()?;
                 let adapters = Lora::open(&dir.join(ADAPTERS), &mut model, lora).map_err(fault)?;
                 (model, Optimizer::Adapters(Box::new(adapters)))
             }
-            (checkpoint, false, Some(ranks)) => {
+            (checkpoint, None, Some(ranks)) => {
                 let (rank, size) = (ranks.rank(), ranks.size());
                 let model = match checkpoint {
                     Some(dir) => cognate_model::Model::open(dir).map_err(fault)?,
@@ -114,12 +111,12 @@ impl Learner {
                 };
                 (model, Optimizer::Sharded(Box::new(optimizer)))
             }
-            (None, false, None) => {
+            (None, None, None) => {
                 let model = origin.model()?;
                 let optimizer = AdamW::new(&model, adamw(flags));
                 (model, Optimizer::Full(Box::new(optimizer)))
             }
-            (Some(dir), false, None) => {
+            (Some(dir), None, None) => {
                 let model = cognate_model::Model::open(dir).map_err(fault)?;
                 let optimizer = AdamW::open(&dir.join(OPTIMIZER), &model, adamw(flags)).map_err(fault)?;
                 (model, Optimizer::Full(Box::new(optimizer)))
@@ -132,16 +129,29 @@ impl Learner {
 
     /// The same on a GPU.
     fn on_device(origin: &Origin, checkpoint: Option<&Path>, flags: &Optimisation) -> Result<Self> {
-        let model = match checkpoint {
-            Some(dir) => origin.open(dir, cuda::Purpose::Training)?,
-            None => origin.placed(cuda::Purpose::Training)?,
+        let lora = lora(flags);
+        let mut model = match checkpoint {
+            // A checkpoint of adapters holds no model.
+            Some(dir) if lora.is_none() => origin.open(dir, cuda::Purpose::Training)?,
+            _ => origin.placed(cuda::Purpose::Training)?,
         };
-        let Model::Cuda(on_device) = &model else { return Err(fault(elsewhere())) };
-        let optimizer = match checkpoint {
-            Some(dir) => cuda::AdamW::open(&dir.join(OPTIMIZER), on_device, adamw(flags)),
-            None => cuda::AdamW::new(on_device, adamw(flags)),
+        let Model::Cuda(on_device) = &mut model else { return Err(fault(elsewhere())) };
+        let optimizer = match (lora, checkpoint) {
+            (Some(lora), checkpoint) => {
+                let adapters = match checkpoint {
+                    Some(dir) => cuda::Lora::open(&dir.join(ADAPTERS), on_device, lora),
+                    None => cuda::Lora::new(on_device, lora, origin.seed()),
+                };
+                Optimizer::CudaAdapters(Box::new(adapters.map_err(fault)?))
+            }
+            (None, checkpoint) => {
+                let optimizer = match checkpoint {
+                    Some(dir) => cuda::AdamW::open(&dir.join(OPTIMIZER), on_device, adamw(flags)),
+                    None => cuda::AdamW::new(on_device, adamw(flags)),
+                };
+                Optimizer::Cuda(Box::new(optimizer.map_err(fault)?))
+            }
         };
-        let optimizer = Optimizer::Cuda(Box::new(optimizer.map_err(fault)?));
         let trainer = Trainer::new(&model, flags.micro_tokens as usize).map_err(fault)?;
         Self::with(model, trainer, optimizer, flags)
     }
@@ -168,6 +178,7 @@ impl Learner {
     pub fn save_adapter(&self, dir: &Path, base: &str) -> Result<()> {
         match &self.optimizer {
             Optimizer::Adapters(adapters) => adapters.save_adapter(dir, base).map_err(fault),
+            Optimizer::CudaAdapters(adapters) => adapters.save_adapter(dir, base).map_err(fault),
             Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Sharded(_) => Ok(()),
         }
     }
@@ -194,7 +205,9 @@ impl Learner {
     pub fn save_part(&self, path: &Path) -> Result<()> {
         match &self.optimizer {
             Optimizer::Sharded(optimizer) => optimizer.save(path).map_err(fault),
-            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Adapters(_) => Ok(()),
+            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Adapters(_) | Optimizer::CudaAdapters(_) => {
+                Ok(())
+            }
         }
     }
 
@@ -203,8 +216,10 @@ impl Learner {
         if let Some(head) = self.trainer.value_head() {
             head.save(&dir.join(VALUE_HEAD)).map_err(fault)?;
         }
-        if let Optimizer::Adapters(adapters) = &self.optimizer {
-            return adapters.save(&dir.join(ADAPTERS)).map_err(fault);
+        match &self.optimizer {
+            Optimizer::Adapters(adapters) => return adapters.save(&dir.join(ADAPTERS)).map_err(fault),
+            Optimizer::CudaAdapters(adapters) => return adapters.save(&dir.join(ADAPTERS)).map_err(fault),
+            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Sharded(_) => {}
         }
         self.model.save(dir, cognate_model::Dtype::F32).map_err(fault)?;
         let path = dir.join(OPTIMIZER);
@@ -285,6 +300,9 @@ impl Learner {
             (Optimizer::Cuda(optimizer), Model::Cuda(model), Trainer::Cuda(trainer)) => {
                 optimizer.step(model, trainer, lr, clip).map_err(fault)
             }
+            (Optimizer::CudaAdapters(adapters), Model::Cuda(model), Trainer::Cuda(trainer)) => {
+                adapters.step(model, trainer, self.adamw, lr, clip).map_err(fault)
+            }
             _ => Err(fault(elsewhere())),
         }
     }
@@ -310,6 +328,15 @@ pub fn recompute(flags: &Optimisation) -> Recompute {
         Recomputation::FeedForward => Recompute::FeedForward,
         Recomputation::Block => Recompute::Block,
     }
+}
+
+/// The adapters that `flags` ask for.
+pub fn lora(flags: &Optimisation) -> Option<LoraConfig> {
+    (flags.lora_rank > 0).then(|| LoraConfig {
+        rank: flags.lora_rank,
+        alpha: flags.lora_alpha,
+        targets: flags.lora_targets.clone(),
+    })
 }
 
 /// Parts that are not where the model is.

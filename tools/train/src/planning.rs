@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use cognate_cli::Common;
-use cognate_model::{LlamaConfig, LoraConfig, Plan, Setup, Target};
+use cognate_model::{LlamaConfig, Plan, Setup, Target};
 use serde_json::json;
 
 use crate::cli::{Optimisation, PlanDevice, Planning, Reinforce, Start, Supervised};
@@ -85,11 +85,7 @@ fn setup(
         tokens,
         length: length.min(tokens),
         recompute: optimise::recompute(flags),
-        adapters: (flags.lora_rank > 0).then(|| LoraConfig {
-            rank: flags.lora_rank,
-            alpha: flags.lora_alpha,
-            targets: flags.lora_targets.clone(),
-        }),
+        adapters: optimise::lora(flags),
         reference: false,
         threads: common.threads(),
         ranks: 1,

@@ -54,16 +54,12 @@ impl Origin {
 
     /// Computes on the device that `flags` name from now on, `ranks` processes together.
     pub fn on(mut self, common: &cognate_cli::Common, flags: &Optimisation, ranks: u64) -> Result<Self> {
-        // What the CPU alone can do.
-        let alone = match (flags.lora_rank, ranks) {
-            (0, 0 | 1) => None,
-            (0, _) => Some("--world-size: several processes train"),
-            _ => Some("--lora-rank: adapters are trained"),
-        };
-        if let Some(what) = alone {
+        if ranks > 1 {
             return match flags.device {
                 Choice::Auto | Choice::Cpu => Ok(self),
-                Choice::Cuda(_) => Err(cognate_cli::usage(format!("{what} on the CPU, not on a GPU"))),
+                Choice::Cuda(_) => {
+                    Err(cognate_cli::usage("--world-size: several processes train on the CPU, not on a GPU"))
+                }
             };
         }
         self.place = placed::place(flags.device, &self.config, |why| common.note(why)).map_err(fault)?;

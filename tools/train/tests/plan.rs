@@ -173,6 +173,8 @@ fn llama_8b_is_shown_to_fit_or_not_without_a_byte_of_it() {
     let again = told(&["--micro-tokens", "32768", "--recompute", "feed-forward", "--peak-flops", "9.9e14"]);
     assert!(again.contains("it fits in 141 GB") && again.contains("computed again"), "{again}");
     assert!(again.contains("at the stated peak"), "{again}");
+    let adapted = told(&["--micro-tokens", "32768", "--lora-rank", "12"]);
+    assert!(adapted.contains("frozen matrices") && !adapted.contains("moments"), "{adapted}");
 }
 
 #[test]

@@ -411,11 +411,14 @@ fn a_device_that_is_not_there_is_refused_and_auto_says_so_once() {
         return;
     }
     let w = World::new();
-    let (code, said) = failed(&w.lm("a", &["--steps", "2", "--device", "cuda:0"]).output().unwrap());
-    assert!(
-        code == 3 && (said.contains("not installed") || said.contains("no CUDA device 0")),
-        "{code}: {said}"
-    );
+    for more in [&[][..], &["--lora-rank", "2"]] {
+        let flags = [&["--steps", "2", "--device", "cuda:0"], more].concat();
+        let (code, said) = failed(&w.lm("a", &flags).output().unwrap());
+        assert!(
+            code == 3 && (said.contains("not installed") || said.contains("no CUDA device 0")),
+            "{code}: {said}"
+        );
+    }
     assert!(!w.at("a").exists() && !w.at("a.ckpt").exists());
     let (code, said) = failed(&w.lm("a", &["--steps", "2", "--device", "gpu"]).output().unwrap());
     assert!(code == 2 && said.contains("auto, cpu or cuda:N"), "{code}: {said}");

@@ -4,6 +4,9 @@
 //! A step is computed for a number of rows and of attention items rounded up, so that it has few
 //! shapes: one seen before is recorded (a CUDA graph) and replayed. Rows beyond the live ones read the
 //! first position of the first sequence and leave nothing.
+//!
+//! While the device computes logits and draws, the host lays out the step that follows if every sequence
+//! goes on; then only the tokens are left to copy. Where one ends, the step is laid out anew.
 
 use std::collections::HashMap;
 
@@ -46,9 +49,21 @@ pub struct Decoder {
     angles: (Matrix, Matrix),
     positions: Vec<u32>,
     drawn: Vec<Sampled>,
+    /// Of the live sequences: whoever changes them, or writes to its buffers, drops it.
+    prepared: Option<Prepared>,
     /// Steps by weights, rows and items.
     recordings: HashMap<(u64, usize, usize), Recording>,
     _memory: (Arena, Angles),
+}
+
+/// A step of all live sequences as it lies on the device, but for their tokens.
+struct Prepared {
+    /// Live ones and padding.
+    rows: usize,
+    positions: Matrix,
+    slots: Matrix,
+    plan: Plan,
+    lists: PlanLists,
 }
 
 /// How far a shape of step has come.
@@ -163,6 +178,7 @@ impl Decoder {
             angles: tables,
             positions: Vec::new(),
             drawn: Vec::new(),
+            prepared: None,
             recordings: HashMap::new(),
             _memory: (arena, angles),
         })
@@ -198,6 +214,7 @@ impl Decoder {
 
     /// Drops all sequences: for new weights.
     pub fn clear(&mut self) {
+        self.prepared = None;
         self.ids.clear();
         for sequence in self.sequences.drain(..) {
             sequence.pages.iter().for_each(|&page| self.pages.release(page));
@@ -247,6 +264,7 @@ impl Decoder {
 
     /// One pass over prompts.
     fn fill(&mut self, model: &Model, requests: &[Request<'_>]) -> Result<(), ModelError> {
+        self.prepared = None;
         let (on, heads, p) = (model.on(), model.config().heads(), &self.parts);
         let tokens: Vec<u32> = requests.iter().flat_map(|r| r.prompt).copied().collect();
         let mut starts = vec![0u32];
@@ -324,7 +342,8 @@ impl Decoder {
 
     /// Draws the next token of every live sequence. `options` has one entry for all rows or one a row,
     /// `numbers` a key and a counter a row, which name a random number. The tokens are fed by the next
-    /// [`step`](Self::step), except to sequences finished before it.
+    /// [`step`](Self::step), except to sequences finished before it. A sequence that is too long to be fed
+    /// is no error here.
     pub fn sample(
         &mut self,
         model: &Model,
@@ -335,6 +354,7 @@ impl Decoder {
         assert!(options.len() == 1 || options.len() == rows, "options for all rows or one a row");
         assert_eq!(numbers.len(), rows, "one number a row");
         self.drawn.clear();
+        self.prepared = None;
         if rows == 0 {
             return Ok(&self.drawn);
         }
@@ -345,6 +365,13 @@ impl Decoder {
         let random = (put(on, p.keys, rows, &keys)?, put(on, p.counters, rows, &counters)?);
         let drawn = p.drawn.top(rows);
         ops::sample(on, drawn, p.logits.top(rows), options, random, model.config().vocab_size)?;
+        // The device is busy, and what follows the draw is known but for the tokens.
+        self.prepared = match self.prepare(model) {
+            Ok(prepared) => Some(prepared),
+            // The step says so, unless the sequence at fault is finished before.
+            Err(ModelError::TooLong { .. } | ModelError::Capacity(_)) => None,
+            Err(error) => return Err(error),
+        };
         let words: Vec<u32> = read(on, drawn)?;
         self.drawn.extend(words.chunks_exact(3).map(|w| Sampled {
             token: w[0],
@@ -359,6 +386,9 @@ impl Decoder {
 
     /// Takes sequences out of the batch; the others keep their order. Unknown names are ignored.
     pub fn finish(&mut self, model: &Model, ids: &[SequenceId]) -> Result<(), ModelError> {
+        if ids.iter().any(|id| self.ids.contains(id)) {
+            self.prepared = None;
+        }
         let (logits, mut kept) = (self.parts.logits, 0);
         for row in 0..self.ids.len() {
             if ids.contains(&self.ids[row]) {
@@ -382,23 +412,19 @@ impl Decoder {
         Ok(())
     }
 
-    /// Feeds the tokens drawn for the sequences that are still live and computes their next logits.
+    /// Lays the next step of the live sequences on the device, but for their tokens: a place in the cache for
+    /// each, and the plan of attention. The buffers may still be read by the step before this one, recorded or
+    /// not; that is safe because the copies come after it in the order of the stream, whatever the host does.
     ///
     /// # Errors
-    /// A sequence that is as long as the decoder or the model allows, or without a draw.
-    pub fn step(&mut self, model: &Model) -> Result<(), ModelError> {
-        if self.sequences.is_empty() {
-            return Ok(());
-        }
+    /// A sequence that is as long as the decoder or the model allows; the sequences before it keep the pages
+    /// that they were given.
+    fn prepare(&mut self, model: &Model) -> Result<Prepared, ModelError> {
         let (live, context) = (self.sequences.len(), self.max_length);
         // Few shapes: powers of two, and the whole batch.
         let rows = live.next_power_of_two().min(self.max_sequences);
-        let (mut tokens, mut positions) = (vec![0; rows], vec![0; rows]);
-        let mut slots = vec![u32::MAX; rows];
+        let (mut positions, mut slots) = (vec![0; rows], vec![u32::MAX; rows]);
         for (row, sequence) in self.sequences.iter_mut().enumerate() {
-            let Some(token) = sequence.pending else {
-                return Err(ModelError::Capacity(format!("the sequence in row {row} has no draw to feed")));
-            };
             let length = sequence.length;
             if length >= context {
                 return Err(ModelError::TooLong { document: row, length: length + 1, context });
@@ -406,7 +432,7 @@ impl Decoder {
             if length.is_multiple_of(PAGE) && sequence.pages.len() == length / PAGE {
                 sequence.pages.push(self.pages.take().ok_or_else(no_page)?);
             }
-            (tokens[row], positions[row]) = (token, length as u32);
+            positions[row] = length as u32;
             slots[row] = sequence.pages[length / PAGE] * PAGE as u32 + (length % PAGE) as u32;
         }
         let (heads, p) = (model.config().heads(), &self.parts);
@@ -417,18 +443,38 @@ impl Decoder {
         plan.pad(plan.count().next_power_of_two());
         let on = model.on();
         let list = |to, data: &[u32]| put(on, to, data.len(), data);
-        let inputs = Inputs {
-            tokens: list(p.tokens, &tokens)?,
+        Ok(Prepared {
+            rows,
             positions: list(p.positions, &positions)?,
-            angles: self.angles,
+            slots: list(p.slots, &slots)?,
+            lists: PlanLists {
+                pages: list(p.lists.pages, &plan.pages)?,
+                items: put(on, p.lists.items, 5, &plan.items)?,
+                members: list(p.lists.members, &plan.members)?,
+                parts_first: list(p.lists.parts_first, &plan.parts_first)?,
+            },
+            plan,
+        })
+    }
+
+    /// Feeds the tokens drawn for the sequences that are still live and computes their next logits.
+    ///
+    /// # Errors
+    /// A sequence that is as long as the decoder or the model allows, or without a draw.
+    pub fn step(&mut self, model: &Model) -> Result<(), ModelError> {
+        if self.sequences.is_empty() {
+            return Ok(());
+        }
+        let undrawn = |row| ModelError::Capacity(format!("the sequence in row {row} has no draw to feed"));
+        let drawn = self.sequences.iter().enumerate().map(|(row, s)| s.pending.ok_or_else(|| undrawn(row)));
+        let mut tokens = drawn.collect::<Result<Vec<u32>, _>>()?;
+        let Prepared { rows, positions, slots, plan, lists } = match self.prepared.take() {
+            Some(prepared) => prepared,
+            None => self.prepare(model)?,
         };
-        let slots = list(p.slots, &slots)?;
-        let lists = PlanLists {
-            pages: list(p.lists.pages, &plan.pages)?,
-            items: put(on, p.lists.items, 5, &plan.items)?,
-            members: list(p.lists.members, &plan.members)?,
-            parts_first: list(p.lists.parts_first, &plan.parts_first)?,
-        };
+        tokens.resize(rows, 0);
+        let (on, heads, p) = (model.on(), model.config().heads(), &self.parts);
+        let inputs = Inputs { tokens: put(on, p.tokens, rows, &tokens)?, positions, angles: self.angles };
         let mut compute = || -> Done {
             let attend = |l: usize, v: &llama::Layer| {
                 ops::cache_append(on, p.caches[l], v.qkv, slots, heads)?;

@@ -15,6 +15,7 @@
 mod decode;
 mod hidden;
 mod llama;
+mod lora;
 mod model;
 mod optimizer;
 mod stored;
@@ -26,9 +27,12 @@ pub use cognate_kernels::cuda::accelerator::Accelerator;
 pub use cognate_kernels::cuda::driver::Choice;
 pub use decode::Decoder;
 pub use hidden::Hidden;
+pub use lora::Lora;
 pub use model::{Model, Purpose, unsupported};
 pub use optimizer::AdamW;
 pub use train::Trainer;
+
+pub(crate) use lora::padded as padded_rank;
 
 /// Of a launch, or of several.
 pub(crate) type Done = Result<(), CudaError>;

@@ -9,9 +9,12 @@ mod ops;
 #[expect(dead_code, reason = "shared with the kernels' tests")]
 mod shim_machine;
 
+mod adapter_checks;
+mod adapting;
 mod decoding;
 mod decoding_checks;
 mod devices;
+mod preparing;
 mod training;
 mod training_checks;
 mod world;

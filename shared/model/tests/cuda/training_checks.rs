@@ -158,6 +158,24 @@ fn micro_batches(scale: u32) -> ([Documents; 2], Vec<f32>, Objective) {
     (both, weights, Objective { cross_entropy_count: count as f64, ..Objective::default() })
 }
 
+/// The gradients of a step.
+pub fn accumulate(model: &cuda::Model, trainer: &mut cuda::Trainer, scale: u32) {
+    let (both, weights, objective) = micro_batches(scale);
+    for d in &both {
+        let batch = Batch { tokens: &d.tokens, starts: &d.starts, cross_entropy: &weights, policy: None };
+        trainer.accumulate(model, &batch, &objective).unwrap();
+    }
+}
+
+/// The same on the CPU.
+pub fn cpu_accumulate(model: &Model, trainer: &mut Trainer, scale: u32) {
+    let (both, weights, objective) = micro_batches(scale);
+    for d in &both {
+        let batch = Batch { tokens: &d.tokens, starts: &d.starts, cross_entropy: &weights, policy: None };
+        trainer.accumulate(model, &batch, &objective).unwrap();
+    }
+}
+
 /// One step; the gradient's norm.
 pub fn step(
     model: &mut cuda::Model,
@@ -165,20 +183,12 @@ pub fn step(
     optimizer: &mut cuda::AdamW,
     scale: u32,
 ) -> f64 {
-    let (both, weights, objective) = micro_batches(scale);
-    for d in &both {
-        let batch = Batch { tokens: &d.tokens, starts: &d.starts, cross_entropy: &weights, policy: None };
-        trainer.accumulate(model, &batch, &objective).unwrap();
-    }
+    accumulate(model, trainer, scale);
     optimizer.step(model, trainer, 2e-3, Some(1.0)).unwrap().gradient_norm
 }
 
 fn cpu_step(model: &mut Model, trainer: &mut Trainer, optimizer: &mut AdamW, scale: u32) -> f64 {
-    let (both, weights, objective) = micro_batches(scale);
-    for d in &both {
-        let batch = Batch { tokens: &d.tokens, starts: &d.starts, cross_entropy: &weights, policy: None };
-        trainer.accumulate(model, &batch, &objective).unwrap();
-    }
+    cpu_accumulate(model, trainer, scale);
     optimizer.step(model, trainer, 2e-3, Some(1.0)).gradient_norm
 }
 
