@@ -1,8 +1,12 @@
 //! Ranks with a GPU each, by NVIDIA's NCCL. UNPROVEN: written against its documentation and compiled,
 //! never run; two GPUs have yet to.
 //!
+//! Sums of bf16 are rounded once an addition, in the order of the ring or tree that NCCL chooses for the
+//! machine: the same bits from run to run there, which NCCL does not promise elsewhere.
+//!
 //! The library is opened when it is first asked for; without it [`Nccl::join`] says so.
 
+use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::time::Duration;
@@ -11,23 +15,7 @@ use cudarc::driver::sys as driver;
 use cudarc::nccl::sys;
 
 use crate::rendezvous::{Member, Rendezvous};
-use crate::{Collective, CollectiveError, share};
-
-/// `len` values of `f32` in the memory of the device that this thread's context is for.
-#[derive(Debug)]
-pub struct DeviceSlice {
-    pointer: driver::CUdeviceptr,
-    len: usize,
-}
-
-impl DeviceSlice {
-    /// # Safety
-    /// `len` values of `f32` stand at `pointer`, nothing else uses them while this lives, and what was launched
-    /// before on another stream than NCCL's has ended.
-    pub unsafe fn new(pointer: driver::CUdeviceptr, len: usize) -> Self {
-        Self { pointer, len }
-    }
-}
+use crate::{Collective, CollectiveError, DeviceSlice, Element};
 
 /// The operations, between GPUs. Work is enqueued on one stream and waited for at the end of each call.
 pub struct Nccl {
@@ -42,11 +30,9 @@ pub struct Nccl {
 unsafe impl Send for Nccl {}
 
 impl Nccl {
-    /// Meets the other ranks; the calling thread's current context is this rank's device.
-    ///
     /// # Errors
-    /// When NCCL is not installed, a rank does not come, or NCCL refuses.
-    pub fn join(member: &Member) -> Result<Self, CollectiveError> {
+    /// When the driver or NCCL is not installed.
+    pub fn installed() -> Result<(), CollectiveError> {
         // SAFETY: opening NVIDIA's libraries runs their initialisers, which ask nothing of the caller.
         if !unsafe { driver::is_culib_present() } {
             return Err(CollectiveError::Missing("the CUDA driver (libcuda.so)"));
@@ -55,6 +41,16 @@ impl Nccl {
         if !unsafe { sys::is_culib_present() } {
             return Err(CollectiveError::Missing("NCCL (libnccl.so)"));
         }
+        Ok(())
+    }
+
+    /// Meets the other ranks; the calling thread's current context is this rank's device, which no other rank has.
+    /// No [`crate::SharedMemory`] meets in the same folder.
+    ///
+    /// # Errors
+    /// When NCCL is not installed, a rank does not come, or NCCL refuses.
+    pub fn join(member: &Member) -> Result<Self, CollectiveError> {
+        Self::installed()?;
         let place = Rendezvous::take(member)?;
         let id = if member.rank == 0 {
             let mut id = MaybeUninit::uninit();
@@ -105,13 +101,15 @@ impl Nccl {
         &self,
         values: &DeviceSlice,
         during: &'static str,
-        call: impl Fn(driver::CUdeviceptr, usize, i32) -> sys::ncclResult_t,
+        call: impl Fn(&DeviceSlice, i32) -> sys::ncclResult_t,
     ) -> Result<(), CollectiveError> {
         // SAFETY: groups are opened and closed in this function.
         nccl(during, unsafe { sys::ncclGroupStart() })?;
         for rank in 0..self.size() {
-            let own = share(values.len, rank, self.size());
-            nccl(during, call(values.pointer + 4 * own.start as u64, own.len(), rank as i32))?;
+            let own = DeviceSlice::share(values.len(), values.element(), rank, self.size());
+            if !own.is_empty() {
+                nccl(during, call(&values.part(own), rank as i32))?;
+            }
         }
         // SAFETY: as above.
         nccl(during, unsafe { sys::ncclGroupEnd() })?;
@@ -120,7 +118,24 @@ impl Nccl {
 }
 
 const SUM: sys::ncclRedOp_t = sys::ncclRedOp_t::ncclSum;
-const FLOAT: sys::ncclDataType_t = sys::ncclDataType_t::ncclFloat32;
+
+/// The type that a sum is of.
+///
+/// # Panics
+/// Of bits that are no number.
+fn summand(values: &DeviceSlice) -> sys::ncclDataType_t {
+    match values.element() {
+        Element::F32 => sys::ncclDataType_t::ncclFloat32,
+        Element::Bf16 => sys::ncclDataType_t::ncclBfloat16,
+        Element::Bits16 => panic!("16 bits that are no number have no sum"),
+    }
+}
+
+/// Values to be copied: their place, bytes and type.
+fn copied(values: &DeviceSlice) -> (*mut c_void, usize, sys::ncclDataType_t) {
+    let bytes = values.len() * values.element().size();
+    (values.address() as *mut c_void, bytes, sys::ncclDataType_t::ncclUint8)
+}
 
 impl Collective for Nccl {
     type Values = DeviceSlice;
@@ -134,41 +149,43 @@ impl Collective for Nccl {
     }
 
     fn all_reduce(&mut self, values: &mut DeviceSlice) -> Result<(), CollectiveError> {
-        let (at, stream) = (values.pointer as *mut _, self.stream.cast());
+        let (at, stream, kind) = (values.address() as *mut _, self.stream.cast(), summand(values));
         // SAFETY: `DeviceSlice` promises the memory; the call is waited for.
-        let result = unsafe { sys::ncclAllReduce(at, at, values.len, FLOAT, SUM, self.comm, stream) };
+        let result = unsafe { sys::ncclAllReduce(at, at, values.len(), kind, SUM, self.comm, stream) };
         nccl("all-reduce", result)?;
         self.finish("all-reduce")
     }
 
     fn reduce_scatter(&mut self, values: &mut DeviceSlice) -> Result<(), CollectiveError> {
-        let (comm, stream) = (self.comm, self.stream.cast());
-        self.each_share(values, "reduce-scatter", |at, len, rank| {
+        let (comm, stream, kind) = (self.comm, self.stream.cast(), summand(values));
+        self.each_share(values, "reduce-scatter", |part, rank| {
+            let at = part.address() as *mut c_void;
             // SAFETY: as in `all_reduce`; in place, and only the root's share is written.
-            unsafe { sys::ncclReduce(at as *const _, at as *mut _, len, FLOAT, SUM, rank, comm, stream) }
+            unsafe { sys::ncclReduce(at, at, part.len(), kind, SUM, rank, comm, stream) }
         })
     }
 
     fn all_gather(&mut self, values: &mut DeviceSlice) -> Result<(), CollectiveError> {
         let (comm, stream) = (self.comm, self.stream.cast());
-        self.each_share(values, "all-gather", |at, len, rank| {
+        self.each_share(values, "all-gather", |part, rank| {
+            let (at, bytes, kind) = copied(part);
             // SAFETY: as in `all_reduce`.
-            unsafe { sys::ncclBroadcast(at as *const _, at as *mut _, len, FLOAT, rank, comm, stream) }
+            unsafe { sys::ncclBroadcast(at, at, bytes, kind, rank, comm, stream) }
         })
     }
 
     fn broadcast(&mut self, values: &mut DeviceSlice, root: usize) -> Result<(), CollectiveError> {
-        let (at, root) = (values.pointer as *mut _, root as i32);
+        let (at, bytes, kind) = copied(values);
         // SAFETY: as in `all_reduce`.
         let result =
-            unsafe { sys::ncclBroadcast(at, at, values.len, FLOAT, root, self.comm, self.stream.cast()) };
+            unsafe { sys::ncclBroadcast(at, at, bytes, kind, root as i32, self.comm, self.stream.cast()) };
         nccl("broadcast", result)?;
         self.finish("broadcast")
     }
 
     fn barrier(&mut self) -> Result<(), CollectiveError> {
         // SAFETY: the token is one value of this rank's own.
-        let mut token = unsafe { DeviceSlice::new(self.token, 1) };
+        let mut token = unsafe { DeviceSlice::new(self.token, 1, Element::F32) };
         self.all_reduce(&mut token)
     }
 }
@@ -213,6 +230,18 @@ fn cuda(place: &'static str, result: driver::CUresult) -> Result<(), CollectiveE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_summed_and_bits_only_copied() {
+        // SAFETY: nothing is read there.
+        let slice = |element| unsafe { DeviceSlice::new(4096, 8, element) };
+        assert_eq!(summand(&slice(Element::F32)), sys::ncclDataType_t::ncclFloat32);
+        assert_eq!(summand(&slice(Element::Bf16)), sys::ncclDataType_t::ncclBfloat16);
+        assert!(std::panic::catch_unwind(|| summand(&slice(Element::Bits16))).is_err());
+        for (element, bytes) in [(Element::F32, 32), (Element::Bf16, 16), (Element::Bits16, 16)] {
+            assert_eq!(copied(&slice(element)).1, bytes);
+        }
+    }
 
     #[test]
     fn an_id_survives_the_way_and_nothing_else_is_one() {
