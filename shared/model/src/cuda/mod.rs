@@ -31,7 +31,7 @@ pub use hidden::Hidden;
 pub use lora::Lora;
 pub use model::{Model, Purpose, unsupported};
 pub use optimizer::AdamW;
-pub use sharded::ShardedAdamW;
+pub use sharded::{Devices, ShardedAdamW};
 pub use train::Trainer;
 
 pub(crate) use lora::padded as padded_rank;
