@@ -1,25 +1,26 @@
 //! Ranks with a GPU each, by NVIDIA's NCCL. UNPROVEN: written against its documentation and compiled,
 //! never run; two GPUs have yet to.
 //!
-//! Sums of bf16 are rounded once an addition, in the order of the ring or tree that NCCL chooses for the
-//! machine: the same bits from run to run there, which NCCL does not promise elsewhere.
+//! Sums are taken in the order of the ring or tree that NCCL chooses for the machine and documents
+//! nowhere; of bf16 every addition is rounded.
 //!
 //! The library is opened when it is first asked for; without it [`Nccl::join`] says so.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cudarc::driver::sys as driver;
 use cudarc::nccl::sys;
 
-use crate::rendezvous::{Member, Rendezvous};
-use crate::{Collective, CollectiveError, DeviceSlice, Element};
+use crate::rendezvous::Rendezvous;
+use crate::{Collective, CollectiveError, DeviceSlice, Element, SharedMemory};
 
 /// The operations, between GPUs. Work is enqueued on one stream and waited for at the end of each call.
 pub struct Nccl {
-    place: Rendezvous,
+    place: Arc<Rendezvous>,
     comm: sys::ncclComm_t,
     stream: driver::CUstream,
     /// One value, for the barrier.
@@ -44,37 +45,33 @@ impl Nccl {
         Ok(())
     }
 
-    /// Meets the other ranks; the calling thread's current context is this rank's device, which no other rank has.
-    /// No [`crate::SharedMemory`] meets in the same folder.
+    /// Joins the ranks that have met in `host`; the calling thread's current context is this rank's device, which no
+    /// other rank has. While NCCL joins, a rank that ends is noticed by NCCL or by nobody.
     ///
     /// # Errors
-    /// When NCCL is not installed, a rank does not come, or NCCL refuses.
-    pub fn join(member: &Member) -> Result<Self, CollectiveError> {
+    /// When NCCL is not installed, a rank has ended, or NCCL refuses.
+    pub fn join(host: &mut SharedMemory) -> Result<Self, CollectiveError> {
         Self::installed()?;
-        let place = Rendezvous::take(member)?;
-        let id = if member.rank == 0 {
+        let mut bytes = [0.0; ID_BYTES];
+        if host.rank() == 0 {
             let mut id = MaybeUninit::uninit();
             // SAFETY: NCCL fills the id.
             nccl("making an id", unsafe { sys::ncclGetUniqueId(id.as_mut_ptr()) })?;
             // SAFETY: filled, as the call succeeded.
-            let id: sys::ncclUniqueId = unsafe { id.assume_init() };
-            place.tell(&id.internal.map(|b| format!("{:02x}", b as u8)).concat())?;
-            id
-        } else {
-            // A word left by an earlier rank 0 counts only while a rank 0 lives; it removes it as it comes.
-            place
-                .patiently(0, || Ok(place.told().filter(|_| place.lives(0)).and_then(|text| parse(&text))))?
-        };
+            bytes = numbers(unsafe { id.assume_init() });
+        }
+        host.broadcast(&mut bytes, 0)?;
+        let (id, rank, size) = (identifier(bytes), host.rank() as i32, host.size() as i32);
         let (mut comm, mut stream, mut token) = (ptr::null_mut(), ptr::null_mut(), 0);
         // SAFETY: NCCL makes a communicator in the place given; the id is rank 0's.
-        let made = unsafe { sys::ncclCommInitRank(&mut comm, member.size as i32, id, member.rank as i32) };
+        let made = unsafe { sys::ncclCommInitRank(&mut comm, size, id, rank) };
         nccl("joining", made)?;
         // SAFETY: the driver makes a stream and a value in the places given.
         unsafe {
             cuda("making a stream", driver::cuStreamCreate(&mut stream, 0))?;
             cuda("allocating", driver::cuMemAlloc_v2(&mut token, 4))?;
         }
-        Ok(Self { place, comm, stream, token })
+        Ok(Self { place: Arc::clone(&host.place), comm, stream, token })
     }
 
     /// Waits for what was enqueued. NCCL reports a rank that died as an error of the communicator.
@@ -201,16 +198,16 @@ impl Drop for Nccl {
     }
 }
 
-/// The id that rank 0 told, in hexadecimal.
-fn parse(text: &str) -> Option<sys::ncclUniqueId> {
-    let mut id = sys::ncclUniqueId { internal: [0; 128] };
-    if text.len() != 2 * id.internal.len() || !text.is_ascii() {
-        return None;
-    }
-    for (i, byte) in id.internal.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()? as _;
-    }
-    Some(id)
+/// Bytes of the id by which a communicator is found.
+const ID_BYTES: usize = 128;
+
+/// An id as numbers, which is what ranks send each other.
+fn numbers(id: sys::ncclUniqueId) -> [f32; ID_BYTES] {
+    id.internal.map(|byte| f32::from(byte as u8))
+}
+
+fn identifier(numbers: [f32; ID_BYTES]) -> sys::ncclUniqueId {
+    sys::ncclUniqueId { internal: numbers.map(|byte| byte as u8 as _) }
 }
 
 fn nccl(place: &'static str, result: sys::ncclResult_t) -> Result<(), CollectiveError> {
@@ -244,12 +241,9 @@ mod tests {
     }
 
     #[test]
-    fn an_id_survives_the_way_and_nothing_else_is_one() {
-        let text: String = (0..128).map(|i| format!("{:02x}", i * 2)).collect();
-        let id = parse(&text).unwrap();
-        assert!(id.internal.iter().enumerate().all(|(i, b)| *b as u8 as usize == 2 * i));
-        assert!(
-            parse("").is_none() && parse(&text[2..]).is_none() && parse(&text.replace('0', "x")).is_none()
-        );
+    fn an_id_survives_the_way() {
+        let mut id = sys::ncclUniqueId { internal: [0; ID_BYTES] };
+        id.internal.iter_mut().enumerate().for_each(|(i, byte)| *byte = (2 * i) as u8 as _);
+        assert_eq!(identifier(numbers(id)).internal, id.internal);
     }
 }

@@ -24,7 +24,6 @@ pub struct Ranks {
     /// Between the ranks' GPUs; `None` on the CPU.
     devices: Option<Nccl>,
     folder: PathBuf,
-    patience: Duration,
 }
 
 impl Ranks {
@@ -46,15 +45,14 @@ impl Ranks {
             })?;
         }
         let folder = folder(state);
-        let patience = Duration::from_secs(flags.rank_timeout);
         let member = Member {
             folder: folder.clone(),
             rank: flags.rank as usize,
             size: flags.world_size as usize,
-            patience,
+            patience: Duration::from_secs(flags.rank_timeout),
         };
         let memory = SharedMemory::join(&member)?;
-        Ok(Some(Self { memory, devices: None, folder, patience }))
+        Ok(Some(Self { memory, devices: None, folder }))
     }
 
     /// Where this rank computes on a GPU, joins it to the others'; all ranks have agreed that they do.
@@ -62,13 +60,7 @@ impl Ranks {
         let Some(on) = place else { return Ok(()) };
         // Makes the device's context this thread's, which is where NCCL looks for it.
         on.memory().map_err(|error| fault(error.into()))?;
-        let member = Member {
-            folder: self.folder.join("devices"),
-            rank: self.rank(),
-            size: self.size(),
-            patience: self.patience,
-        };
-        self.devices = Some(Nccl::join(&member)?);
+        self.devices = Some(Nccl::join(&mut self.memory)?);
         Ok(())
     }
 
