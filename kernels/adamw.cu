@@ -6,8 +6,8 @@
 // 16-bit remainder (cuda/master.cuh). `adamw_bf16_stochastic` has no remainder and rounds the weight
 // at random. Moments in bf16 are always rounded at random, since v's relative change, 1 - b2 = 1e-3,
 // is below bf16's half step and nearest rounding would freeze it. The random bits are Philox (seed,
-// index of the 16-byte pack, step): a function of the place alone. `adamw_bf16_f32` has moments in
-// fp32.
+// `first` + index of the 16-byte pack, step): a function of the place alone, also where a launch is
+// for a part of a tensor that begins at pack `first`. `adamw_bf16_f32` has moments in fp32.
 //
 // `scale` is read from device memory, where grad_norm left it; a negative one (the norm was not
 // finite) skips the update and only clears the gradient.
@@ -21,7 +21,7 @@
 struct Update {
     float lr, beta1, beta2, eps, weight_decay, bias1, bias2;
     u32 step;
-    u64 seed;
+    u64 seed, first;
 };
 
 // Up with the probability of the part that is cut off; for finite values.
@@ -68,7 +68,7 @@ __device__ __forceinline__ void adamw_packs(bf16* w, u16* rest, bf16* g, M* m, M
     Few<M, N> first, second;
     first.read(m + i);
     second.read(v + i);
-    Philox random = philox(u.seed, i / N, u.step);
+    Philox random = philox(u.seed, u.first + i / N, u.step);
 #pragma unroll
     for (u32 k = 0; k < N; ++k) {
         u32 bits = random.v[k / 2] >> (k % 2 * 16) & 0xffffu;

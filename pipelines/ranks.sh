@@ -2,6 +2,7 @@
 # A data-parallel run on this machine: the same command as N processes, each with its --rank and its share of the
 # processors.
 #   ranks.sh N COMMAND...        e.g. ranks.sh 2 cog-train lm --data base.parquet ... -o base
+# With --device cuda each takes the GPU of its rank's number.
 # The first that fails decides the exit status; the others stop by themselves. Signals go to all.
 set -uo pipefail
 size=${1:?"how many processes"}

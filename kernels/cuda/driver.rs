@@ -21,12 +21,14 @@ use super::launch::{Arguments, CudaError, Element, Engine, Matrix, Shape, Tensor
 /// Bytes of dynamic shared memory that a kernel may have without asking.
 const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
 
-/// Where a program computes: `auto` (the first GPU if there is one), `cpu` or `cuda:N`.
+/// Where a program computes: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Choice {
     #[default]
     Auto,
     Cpu,
+    /// A GPU, whichever: the first, or of several processes each one of its own.
+    Gpu,
     Cuda(usize),
 }
 
@@ -37,10 +39,10 @@ impl FromStr for Choice {
         match s {
             "auto" => Ok(Choice::Auto),
             "cpu" => Ok(Choice::Cpu),
-            "cuda" => Ok(Choice::Cuda(0)),
+            "cuda" => Ok(Choice::Gpu),
             _ => match s.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(n)) => Ok(Choice::Cuda(n)),
-                _ => Err(format!("unknown device {s:?}: auto, cpu or cuda:N")),
+                _ => Err(format!("unknown device {s:?}: auto, cpu, cuda or cuda:N")),
             },
         }
     }
@@ -51,6 +53,7 @@ impl fmt::Display for Choice {
         match self {
             Choice::Auto => f.write_str("auto"),
             Choice::Cpu => f.write_str("cpu"),
+            Choice::Gpu => f.write_str("cuda"),
             Choice::Cuda(n) => write!(f, "cuda:{n}"),
         }
     }
@@ -64,6 +67,7 @@ impl Choice {
         let open = |n| Cuda::open(n).map(|cuda| Rc::new(cuda) as Rc<dyn Accelerator>);
         match self {
             Choice::Cpu => Ok(None),
+            Choice::Gpu => open(0).map(Some),
             Choice::Cuda(n) => open(n).map(Some),
             Choice::Auto => match open(0) {
                 Ok(device) => Ok(Some(device)),
@@ -301,13 +305,13 @@ mod tests {
         for (text, choice) in [
             ("auto", Choice::Auto),
             ("cpu", Choice::Cpu),
+            ("cuda", Choice::Gpu),
             ("cuda:3", Choice::Cuda(3)),
             ("cuda:0", Choice::Cuda(0)),
         ] {
             assert_eq!(text.parse(), Ok(choice));
             assert_eq!(choice.to_string(), text);
         }
-        assert_eq!("cuda".parse(), Ok(Choice::Cuda(0)));
         for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1"] {
             assert!(text.parse::<Choice>().is_err(), "{text:?} is no device");
         }
@@ -326,7 +330,9 @@ mod tests {
         }
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].ends_with(": using the CPU"), "{said:?}");
-        assert!(Choice::Cuda(0).open(|_| ()).is_err(), "a GPU asked for must be there");
+        for asked in [Choice::Gpu, Choice::Cuda(0)] {
+            assert!(asked.open(|_| ()).is_err(), "a GPU asked for must be there");
+        }
         assert!(Choice::Cpu.open(|_| ()).is_ok_and(|d| d.is_none()));
     }
 }

@@ -159,6 +159,7 @@ fn memory_bound(b: &Bench) {
         bias2: 0.05,
         step: 1,
         seed: 1,
+        first: 0,
     };
     b.bytes("adamw", 20.0 * n as f64, || ops::adamw(gpu, state, scale, step));
     let (base, delta) = (Master { weight: m, remainder: rest }, b.random(F32, 1, n));

@@ -20,6 +20,8 @@ pub struct Step {
     pub step: u32,
     /// Key of the random bits; give each tensor its own.
     pub seed: u64,
+    /// 16-byte packs of weights in the tensor before what is updated: the random bits are those of the whole.
+    pub first: u64,
 }
 
 /// One tensor's state. Lengths agree and are whole 16 bytes, padded with zeros.

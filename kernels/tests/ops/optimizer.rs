@@ -168,6 +168,7 @@ fn step(u: Update, seed: u64) -> Step {
         bias2: u.bias2,
         step: 3,
         seed,
+        first: 0,
     }
 }
 
@@ -280,7 +281,19 @@ pub fn check_stochastic(on: &dyn Machine, n: usize, seed: u64) {
     let scale = Buffer::floats(on, Element::F32, 1, 2, &[0.0, 0.75]);
     let update = update(3);
     let all = State { w: dev_w, remainder: None, g: dev_g, m: dev_m, v: dev_v };
+    let copies = [&w, &m, &v, &g].map(|t| Buffer::of(on, Element::Bf16, t));
     ops::adamw(on, all, scale.matrix, step(update, seed)).expect("launched");
+    // In two launches the same bits, as each draws by the place in the whole.
+    let cut = n / 16 * 8;
+    for (first, len) in [(cut, n - cut), (0, cut)] {
+        let [w, m, v, g] = copies.each_ref().map(|b| b.matrix.part(first, 1, len));
+        let first = first as u64 / 8;
+        let part = State { w, remainder: None, g, m, v };
+        ops::adamw(on, part, scale.matrix, Step { first, ..step(update, seed) }).expect("launched");
+    }
+    for (whole, parts) in dev.iter().zip(&copies) {
+        assert!(words(whole) == words(parts), "two launches differ from one");
+    }
     adamw::forward(&mut w, &mut g, &mut m, &mut v, update);
     for (name, got, want) in [("w", &dev[0], &w), ("m", &dev[1], &m), ("v", &dev[2], &v)] {
         let (got, want) = (got.read(), want.f32()[0]);

@@ -1,11 +1,12 @@
 //! What the processes ("ranks") of a data-parallel run do together, behind one trait: in host memory
 //! that they share ([`SharedMemory`]), or between GPUs by NCCL ([`Nccl`]).
 //!
-//! Sums are taken over the ranks in ascending order, element by element, so that a result is a
-//! function of the ranks' values alone. All ranks call the same operations in the same order. A rank
+//! In shared memory sums are taken over the ranks in ascending order, element by element, so that a
+//! result is a function of the ranks' values alone; NCCL's order is its own. All ranks call the same operations in the same order. A rank
 //! that ends meanwhile makes the others' calls fail with [`CollectiveError::Gone`]; none waits for
 //! ever.
 
+mod device;
 mod error;
 mod futex;
 mod memory;
@@ -14,14 +15,16 @@ mod rendezvous;
 
 use std::ops::Range;
 
+pub use device::{DeviceSlice, Element};
 pub use error::CollectiveError;
 pub use memory::SharedMemory;
-pub use nccl::{DeviceSlice, Nccl};
+pub use nccl::Nccl;
 pub use rendezvous::{Member, Rendezvous};
 
-/// The operations, over values of `f32` in a kind of memory.
+/// The operations, over values in a kind of memory. A rank's share is [`share`] of `[f32]`, and
+/// [`DeviceSlice::share`] of device memory.
 pub trait Collective {
-    /// Values as the ranks hold them: `[f32]` in host memory, a span of device memory on a GPU.
+    /// Values as the ranks hold them: `[f32]` in host memory, a [`DeviceSlice`] on a GPU.
     type Values: ?Sized;
 
     /// This process among the others, from 0.
@@ -33,11 +36,11 @@ pub trait Collective {
     /// Every rank's `values` become their sum.
     fn all_reduce(&mut self, values: &mut Self::Values) -> Result<(), CollectiveError>;
 
-    /// This rank's [`share`] of `values` becomes the sum of that share over all ranks; the rest is left as
+    /// This rank's share of `values` becomes the sum of that share over all ranks; the rest is left as
     /// it was.
     fn reduce_scatter(&mut self, values: &mut Self::Values) -> Result<(), CollectiveError>;
 
-    /// Every rank's [`share`] of its `values` comes to all the others.
+    /// Every rank's share of its `values` comes to all the others.
     fn all_gather(&mut self, values: &mut Self::Values) -> Result<(), CollectiveError>;
 
     /// `values` of rank `root` come to all the others.

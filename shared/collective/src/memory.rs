@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -38,7 +39,7 @@ const MOST: usize = 512;
 
 /// The operations, in memory that the ranks share.
 pub struct SharedMemory {
-    place: Rendezvous,
+    pub(crate) place: Arc<Rendezvous>,
     map: MmapRaw,
     region: usize,
 }
@@ -58,7 +59,7 @@ impl SharedMemory {
 
     /// As [`Self::join`], with `region` values at a time.
     fn with_region(member: &Member, region: usize) -> Result<Self, CollectiveError> {
-        let place = Rendezvous::take(member)?;
+        let place = Arc::new(Rendezvous::take(member)?);
         assert!(member.size <= MOST, "at most {MOST} ranks");
         if member.rank == 0 {
             let (path, map) = create(member, region)?;

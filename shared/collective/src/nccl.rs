@@ -1,37 +1,26 @@
 //! Ranks with a GPU each, by NVIDIA's NCCL. UNPROVEN: written against its documentation and compiled,
 //! never run; two GPUs have yet to.
 //!
+//! Sums are taken in the order of the ring or tree that NCCL chooses for the machine and documents
+//! nowhere; of bf16 every addition is rounded.
+//!
 //! The library is opened when it is first asked for; without it [`Nccl::join`] says so.
 
+use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cudarc::driver::sys as driver;
 use cudarc::nccl::sys;
 
-use crate::rendezvous::{Member, Rendezvous};
-use crate::{Collective, CollectiveError, share};
-
-/// `len` values of `f32` in the memory of the device that this thread's context is for.
-#[derive(Debug)]
-pub struct DeviceSlice {
-    pointer: driver::CUdeviceptr,
-    len: usize,
-}
-
-impl DeviceSlice {
-    /// # Safety
-    /// `len` values of `f32` stand at `pointer`, nothing else uses them while this lives, and what was launched
-    /// before on another stream than NCCL's has ended.
-    pub unsafe fn new(pointer: driver::CUdeviceptr, len: usize) -> Self {
-        Self { pointer, len }
-    }
-}
+use crate::rendezvous::Rendezvous;
+use crate::{Collective, CollectiveError, DeviceSlice, Element, SharedMemory};
 
 /// The operations, between GPUs. Work is enqueued on one stream and waited for at the end of each call.
 pub struct Nccl {
-    place: Rendezvous,
+    place: Arc<Rendezvous>,
     comm: sys::ncclComm_t,
     stream: driver::CUstream,
     /// One value, for the barrier.
@@ -42,11 +31,9 @@ pub struct Nccl {
 unsafe impl Send for Nccl {}
 
 impl Nccl {
-    /// Meets the other ranks; the calling thread's current context is this rank's device.
-    ///
     /// # Errors
-    /// When NCCL is not installed, a rank does not come, or NCCL refuses.
-    pub fn join(member: &Member) -> Result<Self, CollectiveError> {
+    /// When the driver or NCCL is not installed.
+    pub fn installed() -> Result<(), CollectiveError> {
         // SAFETY: opening NVIDIA's libraries runs their initialisers, which ask nothing of the caller.
         if !unsafe { driver::is_culib_present() } {
             return Err(CollectiveError::Missing("the CUDA driver (libcuda.so)"));
@@ -55,30 +42,36 @@ impl Nccl {
         if !unsafe { sys::is_culib_present() } {
             return Err(CollectiveError::Missing("NCCL (libnccl.so)"));
         }
-        let place = Rendezvous::take(member)?;
-        let id = if member.rank == 0 {
+        Ok(())
+    }
+
+    /// Joins the ranks that have met in `host`; the calling thread's current context is this rank's device, which no
+    /// other rank has. While NCCL joins, a rank that ends is noticed by NCCL or by nobody.
+    ///
+    /// # Errors
+    /// When NCCL is not installed, a rank has ended, or NCCL refuses.
+    pub fn join(host: &mut SharedMemory) -> Result<Self, CollectiveError> {
+        Self::installed()?;
+        let mut bytes = [0.0; ID_BYTES];
+        if host.rank() == 0 {
             let mut id = MaybeUninit::uninit();
             // SAFETY: NCCL fills the id.
             nccl("making an id", unsafe { sys::ncclGetUniqueId(id.as_mut_ptr()) })?;
             // SAFETY: filled, as the call succeeded.
-            let id: sys::ncclUniqueId = unsafe { id.assume_init() };
-            place.tell(&id.internal.map(|b| format!("{:02x}", b as u8)).concat())?;
-            id
-        } else {
-            // A word left by an earlier rank 0 counts only while a rank 0 lives; it removes it as it comes.
-            place
-                .patiently(0, || Ok(place.told().filter(|_| place.lives(0)).and_then(|text| parse(&text))))?
-        };
+            bytes = numbers(unsafe { id.assume_init() });
+        }
+        host.broadcast(&mut bytes, 0)?;
+        let (id, rank, size) = (identifier(bytes), host.rank() as i32, host.size() as i32);
         let (mut comm, mut stream, mut token) = (ptr::null_mut(), ptr::null_mut(), 0);
         // SAFETY: NCCL makes a communicator in the place given; the id is rank 0's.
-        let made = unsafe { sys::ncclCommInitRank(&mut comm, member.size as i32, id, member.rank as i32) };
+        let made = unsafe { sys::ncclCommInitRank(&mut comm, size, id, rank) };
         nccl("joining", made)?;
         // SAFETY: the driver makes a stream and a value in the places given.
         unsafe {
             cuda("making a stream", driver::cuStreamCreate(&mut stream, 0))?;
             cuda("allocating", driver::cuMemAlloc_v2(&mut token, 4))?;
         }
-        Ok(Self { place, comm, stream, token })
+        Ok(Self { place: Arc::clone(&host.place), comm, stream, token })
     }
 
     /// Waits for what was enqueued. NCCL reports a rank that died as an error of the communicator.
@@ -105,13 +98,15 @@ impl Nccl {
         &self,
         values: &DeviceSlice,
         during: &'static str,
-        call: impl Fn(driver::CUdeviceptr, usize, i32) -> sys::ncclResult_t,
+        call: impl Fn(&DeviceSlice, i32) -> sys::ncclResult_t,
     ) -> Result<(), CollectiveError> {
         // SAFETY: groups are opened and closed in this function.
         nccl(during, unsafe { sys::ncclGroupStart() })?;
         for rank in 0..self.size() {
-            let own = share(values.len, rank, self.size());
-            nccl(during, call(values.pointer + 4 * own.start as u64, own.len(), rank as i32))?;
+            let own = DeviceSlice::share(values.len(), values.element(), rank, self.size());
+            if !own.is_empty() {
+                nccl(during, call(&values.part(own), rank as i32))?;
+            }
         }
         // SAFETY: as above.
         nccl(during, unsafe { sys::ncclGroupEnd() })?;
@@ -120,7 +115,24 @@ impl Nccl {
 }
 
 const SUM: sys::ncclRedOp_t = sys::ncclRedOp_t::ncclSum;
-const FLOAT: sys::ncclDataType_t = sys::ncclDataType_t::ncclFloat32;
+
+/// The type that a sum is of.
+///
+/// # Panics
+/// Of bits that are no number.
+fn summand(values: &DeviceSlice) -> sys::ncclDataType_t {
+    match values.element() {
+        Element::F32 => sys::ncclDataType_t::ncclFloat32,
+        Element::Bf16 => sys::ncclDataType_t::ncclBfloat16,
+        Element::Bits16 => panic!("16 bits that are no number have no sum"),
+    }
+}
+
+/// Values to be copied: their place, bytes and type.
+fn copied(values: &DeviceSlice) -> (*mut c_void, usize, sys::ncclDataType_t) {
+    let bytes = values.len() * values.element().size();
+    (values.address() as *mut c_void, bytes, sys::ncclDataType_t::ncclUint8)
+}
 
 impl Collective for Nccl {
     type Values = DeviceSlice;
@@ -134,41 +146,43 @@ impl Collective for Nccl {
     }
 
     fn all_reduce(&mut self, values: &mut DeviceSlice) -> Result<(), CollectiveError> {
-        let (at, stream) = (values.pointer as *mut _, self.stream.cast());
+        let (at, stream, kind) = (values.address() as *mut _, self.stream.cast(), summand(values));
         // SAFETY: `DeviceSlice` promises the memory; the call is waited for.
-        let result = unsafe { sys::ncclAllReduce(at, at, values.len, FLOAT, SUM, self.comm, stream) };
+        let result = unsafe { sys::ncclAllReduce(at, at, values.len(), kind, SUM, self.comm, stream) };
         nccl("all-reduce", result)?;
         self.finish("all-reduce")
     }
 
     fn reduce_scatter(&mut self, values: &mut DeviceSlice) -> Result<(), CollectiveError> {
-        let (comm, stream) = (self.comm, self.stream.cast());
-        self.each_share(values, "reduce-scatter", |at, len, rank| {
+        let (comm, stream, kind) = (self.comm, self.stream.cast(), summand(values));
+        self.each_share(values, "reduce-scatter", |part, rank| {
+            let at = part.address() as *mut c_void;
             // SAFETY: as in `all_reduce`; in place, and only the root's share is written.
-            unsafe { sys::ncclReduce(at as *const _, at as *mut _, len, FLOAT, SUM, rank, comm, stream) }
+            unsafe { sys::ncclReduce(at, at, part.len(), kind, SUM, rank, comm, stream) }
         })
     }
 
     fn all_gather(&mut self, values: &mut DeviceSlice) -> Result<(), CollectiveError> {
         let (comm, stream) = (self.comm, self.stream.cast());
-        self.each_share(values, "all-gather", |at, len, rank| {
+        self.each_share(values, "all-gather", |part, rank| {
+            let (at, bytes, kind) = copied(part);
             // SAFETY: as in `all_reduce`.
-            unsafe { sys::ncclBroadcast(at as *const _, at as *mut _, len, FLOAT, rank, comm, stream) }
+            unsafe { sys::ncclBroadcast(at, at, bytes, kind, rank, comm, stream) }
         })
     }
 
     fn broadcast(&mut self, values: &mut DeviceSlice, root: usize) -> Result<(), CollectiveError> {
-        let (at, root) = (values.pointer as *mut _, root as i32);
+        let (at, bytes, kind) = copied(values);
         // SAFETY: as in `all_reduce`.
         let result =
-            unsafe { sys::ncclBroadcast(at, at, values.len, FLOAT, root, self.comm, self.stream.cast()) };
+            unsafe { sys::ncclBroadcast(at, at, bytes, kind, root as i32, self.comm, self.stream.cast()) };
         nccl("broadcast", result)?;
         self.finish("broadcast")
     }
 
     fn barrier(&mut self) -> Result<(), CollectiveError> {
         // SAFETY: the token is one value of this rank's own.
-        let mut token = unsafe { DeviceSlice::new(self.token, 1) };
+        let mut token = unsafe { DeviceSlice::new(self.token, 1, Element::F32) };
         self.all_reduce(&mut token)
     }
 }
@@ -184,16 +198,16 @@ impl Drop for Nccl {
     }
 }
 
-/// The id that rank 0 told, in hexadecimal.
-fn parse(text: &str) -> Option<sys::ncclUniqueId> {
-    let mut id = sys::ncclUniqueId { internal: [0; 128] };
-    if text.len() != 2 * id.internal.len() || !text.is_ascii() {
-        return None;
-    }
-    for (i, byte) in id.internal.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()? as _;
-    }
-    Some(id)
+/// Bytes of the id by which a communicator is found.
+const ID_BYTES: usize = 128;
+
+/// An id as numbers, which is what ranks send each other.
+fn numbers(id: sys::ncclUniqueId) -> [f32; ID_BYTES] {
+    id.internal.map(|byte| f32::from(byte as u8))
+}
+
+fn identifier(numbers: [f32; ID_BYTES]) -> sys::ncclUniqueId {
+    sys::ncclUniqueId { internal: numbers.map(|byte| byte as u8 as _) }
 }
 
 fn nccl(place: &'static str, result: sys::ncclResult_t) -> Result<(), CollectiveError> {
@@ -215,12 +229,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_survives_the_way_and_nothing_else_is_one() {
-        let text: String = (0..128).map(|i| format!("{:02x}", i * 2)).collect();
-        let id = parse(&text).unwrap();
-        assert!(id.internal.iter().enumerate().all(|(i, b)| *b as u8 as usize == 2 * i));
-        assert!(
-            parse("").is_none() && parse(&text[2..]).is_none() && parse(&text.replace('0', "x")).is_none()
-        );
+    fn numbers_are_summed_and_bits_only_copied() {
+        // SAFETY: nothing is read there.
+        let slice = |element| unsafe { DeviceSlice::new(4096, 8, element) };
+        assert_eq!(summand(&slice(Element::F32)), sys::ncclDataType_t::ncclFloat32);
+        assert_eq!(summand(&slice(Element::Bf16)), sys::ncclDataType_t::ncclBfloat16);
+        assert!(std::panic::catch_unwind(|| summand(&slice(Element::Bits16))).is_err());
+        for (element, bytes) in [(Element::F32, 32), (Element::Bf16, 16), (Element::Bits16, 16)] {
+            assert_eq!(copied(&slice(element)).1, bytes);
+        }
+    }
+
+    #[test]
+    fn an_id_survives_the_way() {
+        let mut id = sys::ncclUniqueId { internal: [0; ID_BYTES] };
+        id.internal.iter_mut().enumerate().for_each(|(i, byte)| *byte = (2 * i) as u8 as _);
+        assert_eq!(identifier(numbers(id)).internal, id.internal);
     }
 }

@@ -1,11 +1,14 @@
 //! Whole training steps and decode loops on the GPU against the CPU, a part of `make gpu-check`: gradients of
-//! every tensor, three optimizer steps, four of adapters, sampled texts, hidden states; the steps twice, bitwise the same.
+//! every tensor, three optimizer steps, four of adapters, steps of two ranks, sampled texts, hidden states; the steps twice, bitwise
+//! the same.
 //! `--small`: tiny shapes once, for compute-sanitizer. Exit 1 where a check fails, 3 where there is no GPU.
 
 #[path = "../tests/cuda/adapter_checks.rs"]
 mod adapter_checks;
 #[path = "../tests/cuda/decoding_checks.rs"]
 mod decoding_checks;
+#[path = "../tests/cuda/sharding_checks.rs"]
+mod sharding_checks;
 #[path = "../tests/cuda/training_checks.rs"]
 mod training_checks;
 #[path = "../tests/cuda/world.rs"]
@@ -50,6 +53,8 @@ fn main() -> ExitCode {
     println!("{}", device.name());
     let (tiny, larger) = (world::config(), larger());
     let biased = LlamaConfig { architecture: Architecture::Qwen2, tie_word_embeddings: true, ..tiny.clone() };
+    // Two ranks on one GPU, each with a stream of its own; what they exchange goes through the host.
+    let open = |_| -> Rc<dyn Accelerator> { Rc::new(Cuda::open(0).expect("the GPU opens again")) };
     let mut checks: Vec<Check> = Vec::new();
     let on = &device;
     checks.push(("supervised, tiny", Box::new(|| training_checks::supervised(on, &tiny, 1, true))));
@@ -86,6 +91,15 @@ fn main() -> ExitCode {
                 let first = steps.check(on);
                 assert!(small || steps.check(on) == first, "two runs differ");
             }),
+        ));
+    }
+    if !small {
+        checks.push(("two ranks", Box::new(|| drop(sharding_checks::two_are_one(&open, &tiny, 1)))));
+        checks.push(("shares", Box::new(|| sharding_checks::shares_are_parts_of_the_whole(&open, &tiny, 2))));
+        checks.push(("ranks from files", Box::new(|| sharding_checks::goes_on_from_files(&open, &tiny))));
+        checks.push((
+            "ranks and NaN",
+            Box::new(|| sharding_checks::a_bad_gradient_is_skipped_by_all(&open, &tiny)),
         ));
     }
     let mut failures = 0;

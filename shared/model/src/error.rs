@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cognate_collective::CollectiveError;
 use cognate_kernels::cuda::launch::CudaError;
 
 /// An error of this crate. Texts are fragments that name the place and the cause.
@@ -44,6 +45,9 @@ pub enum ModelError {
     /// A device that is not there, that failed, or that has too little memory.
     #[error(transparent)]
     Device(#[from] CudaError),
+    /// Another process of a data-parallel run that has ended, or the way to it.
+    #[error(transparent)]
+    Ranks(#[from] CollectiveError),
 }
 
 impl ModelError {
@@ -52,6 +56,7 @@ impl ModelError {
         match self {
             ModelError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
             ModelError::Device(error) => matches!(error, CudaError::Missing(_) | CudaError::NoDevice { .. }),
+            ModelError::Ranks(error) => matches!(error, CollectiveError::Missing(_)),
             ModelError::Capacity(_) => false,
             _ => true,
         }

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use cognate_kernels::Tensor;
+use cognate_kernels::cuda::driver::devices;
+use cognate_kernels::cuda::launch::CudaError;
 use cognate_random::Key;
 
 use crate::cuda::{self, Accelerator, Choice, Purpose};
@@ -30,6 +32,37 @@ pub fn place(choice: Choice, config: &LlamaConfig, say: impl Fn(&str)) -> Result
         }
         _ => Ok(found),
     }
+}
+
+/// As [`place`], for process `rank` of `size` on this machine: `cuda` is the GPU of that number, and `auto` too where
+/// there is one for each process, or else the CPU for all.
+///
+/// # Errors
+/// As of [`place`].
+pub fn place_rank(
+    choice: Choice,
+    (rank, size): (usize, usize),
+    config: &LlamaConfig,
+    say: impl Fn(&str),
+) -> Result<Place, ModelError> {
+    let choice = match choice {
+        _ if size == 1 => choice,
+        Choice::Gpu => Choice::Cuda(rank),
+        Choice::Auto => {
+            let reason = match devices() {
+                Ok(have) if have < size => Some(format!("fewer GPUs ({have}) than processes ({size})")),
+                Ok(_) => cuda::unsupported(config),
+                Err(error @ CudaError::Missing(_)) => Some(error.to_string()),
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(reason) = &reason {
+                say(&format!("{reason}: using the CPU"));
+            }
+            if reason.is_some() { Choice::Cpu } else { Choice::Cuda(rank) }
+        }
+        Choice::Cpu | Choice::Cuda(_) => choice,
+    };
+    place(choice, config, say)
 }
 
 /// A model where it is.
@@ -276,5 +309,29 @@ impl Hidden {
             (Hidden::Cuda(hidden), Model::Cuda(model)) => hidden.run(model, tokens, starts, visit),
             _ => Err(apart()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn several_processes_without_a_gpu_each_take_the_cpu_unless_told_otherwise() {
+        let size = match devices() {
+            Ok(have) => have + 1,
+            Err(_) => 2,
+        };
+        let said = RefCell::new(Vec::new());
+        let place = |choice| {
+            let say = |why: &str| said.borrow_mut().push(why.to_owned());
+            place_rank(choice, (size - 1, size), &LlamaConfig::default(), say)
+        };
+        assert!(place(Choice::Auto).is_ok_and(|place| place.is_none()));
+        assert!(place(Choice::Cpu).is_ok_and(|place| place.is_none()));
+        assert!(said.take().iter().all(|why| why.ends_with(": using the CPU")));
+        assert!(place(Choice::Gpu).is_err(), "no GPU has the last rank's number");
     }
 }

@@ -56,6 +56,11 @@ fn llama_8b_fits_one_gpu_of_141_gb_where_it_should() {
     };
     let state = ["weights", "weights' remainder", "gradients", "moments"];
     assert_eq!(bytes(&plan(1, Recompute::None), &state), 80_302_612_480);
+    // Eight ranks share out the moments, and nothing else.
+    let setup = Setup { target: Target::Cuda, tokens: 1, length: 4096, ranks: 8, ..Setup::default() };
+    let eighth = Plan::new(&config, &setup);
+    assert_eq!(bytes(&eighth, &["moments"]), 4 * 8_030_261_248 / 8);
+    assert_eq!(plan(1, Recompute::None).bytes() - eighth.bytes(), 4 * 8_030_261_248 / 8 * 7);
     let gigabytes = |tokens, level| plan(tokens, level).bytes() as f64 / 1e9;
     assert!(gigabytes(16_384, Recompute::None) < 141.0);
     assert!(gigabytes(32_768, Recompute::None) > 141.0, "and not without end");

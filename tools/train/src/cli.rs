@@ -77,8 +77,8 @@ pub struct Supervised {
 #[derive(Debug, Args)]
 pub struct Parallel {
     /// Processes that train together, each on its share of every step's sequences: the same command for each, with
-    /// its own --rank. Gradients are added up in shared memory, each process holds a share of AdamW's moments, and
-    /// all wait for each other in OUTPUT.ckpt.ranks
+    /// its own --rank. Gradients are added up in shared memory (of GPUs, one a process, by NCCL), each process holds a
+    /// share of AdamW's moments, and all wait for each other in OUTPUT.ckpt.ranks
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=512))]
     pub world_size: u64,
     /// This process among them, from 0; rank 0 writes the output
@@ -276,8 +276,10 @@ pub struct Optimisation {
         default_value = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
     )]
     pub lora_targets: Vec<String>,
-    /// Where to compute: auto (the first GPU, the CPU where there is none), cpu or cuda:N. A GPU computes in bf16 with
-    /// exact f32 masters and bf16 moments (adapters in f32); a run goes on where it began
+    /// Where to compute: auto (a GPU, the CPU where there is none), cpu, cuda (the first GPU) or cuda:N. Process R of
+    /// --world-size takes GPU R by cuda, and by auto too unless there are fewer GPUs than processes; of cuda:N each
+    /// must be given its own. A GPU computes in bf16 with exact f32 masters and bf16 moments (adapters in f32); a run
+    /// goes on where it began
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     pub device: Choice,
     /// Tokens in one forward and backward; a step's gradient is accumulated over as many as it takes

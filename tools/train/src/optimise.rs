@@ -41,6 +41,8 @@ enum Optimizer {
     CudaAdapters(Box<cuda::Lora>),
     /// This rank's share of it.
     Sharded(Box<ShardedAdamW>),
+    /// Of a model on a GPU.
+    CudaSharded(Box<cuda::ShardedAdamW>),
 }
 
 /// A loss or a gradient that is no number: what, where, and which records were in it.
@@ -83,7 +85,7 @@ impl Learner {
         ranks: Option<&Ranks>,
     ) -> Result<Self> {
         if origin.place().is_some() {
-            return Self::on_device(origin, checkpoint, flags);
+            return Self::on_device(origin, checkpoint, flags, ranks);
         }
         let (model, optimizer) = match (checkpoint, lora(flags), ranks) {
             (None, Some(lora), _) => {
@@ -128,7 +130,12 @@ impl Learner {
     }
 
     /// The same on a GPU.
-    fn on_device(origin: &Origin, checkpoint: Option<&Path>, flags: &Optimisation) -> Result<Self> {
+    fn on_device(
+        origin: &Origin,
+        checkpoint: Option<&Path>,
+        flags: &Optimisation,
+        ranks: Option<&Ranks>,
+    ) -> Result<Self> {
         let lora = lora(flags);
         let mut model = match checkpoint {
             // A checkpoint of adapters holds no model.
@@ -136,15 +143,26 @@ impl Learner {
             _ => origin.placed(cuda::Purpose::Training)?,
         };
         let Model::Cuda(on_device) = &mut model else { return Err(fault(elsewhere())) };
-        let optimizer = match (lora, checkpoint) {
-            (Some(lora), checkpoint) => {
+        let optimizer = match (lora, ranks) {
+            (Some(lora), _) => {
                 let adapters = match checkpoint {
                     Some(dir) => cuda::Lora::open(&dir.join(ADAPTERS), on_device, lora),
                     None => cuda::Lora::new(on_device, lora, origin.seed()),
                 };
                 Optimizer::CudaAdapters(Box::new(adapters.map_err(fault)?))
             }
-            (None, checkpoint) => {
+            (None, Some(ranks)) => {
+                let (rank, size) = (ranks.rank(), ranks.size());
+                let optimizer = match checkpoint {
+                    Some(dir) => {
+                        let path = dir.join(ranks::part(rank, size));
+                        cuda::ShardedAdamW::open(&path, on_device, adamw(flags), rank, size)
+                    }
+                    None => cuda::ShardedAdamW::new(on_device, adamw(flags), rank, size),
+                };
+                Optimizer::CudaSharded(Box::new(optimizer.map_err(fault)?))
+            }
+            (None, None) => {
                 let optimizer = match checkpoint {
                     Some(dir) => cuda::AdamW::open(&dir.join(OPTIMIZER), on_device, adamw(flags)),
                     None => cuda::AdamW::new(on_device, adamw(flags)),
@@ -165,6 +183,7 @@ impl Learner {
             (Optimizer::Full(optimizer), Model::Cpu(model)) => optimizer.freeze(model, matches),
             (Optimizer::Sharded(optimizer), Model::Cpu(model)) => optimizer.freeze(model, matches),
             (Optimizer::Cuda(optimizer), Model::Cuda(model)) => optimizer.freeze(model, matches),
+            (Optimizer::CudaSharded(optimizer), Model::Cuda(model)) => optimizer.freeze(model, matches),
             _ => return Ok(()),
         };
         if frozen == 0 || frozen == self.model.parameters() {
@@ -179,7 +198,9 @@ impl Learner {
         match &self.optimizer {
             Optimizer::Adapters(adapters) => adapters.save_adapter(dir, base).map_err(fault),
             Optimizer::CudaAdapters(adapters) => adapters.save_adapter(dir, base).map_err(fault),
-            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Sharded(_) => Ok(()),
+            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Sharded(_) | Optimizer::CudaSharded(_) => {
+                Ok(())
+            }
         }
     }
 
@@ -203,12 +224,23 @@ impl Learner {
 
     /// Writes this rank's part of the optimizer's state, where it is shared out.
     pub fn save_part(&self, path: &Path) -> Result<()> {
-        match &self.optimizer {
-            Optimizer::Sharded(optimizer) => optimizer.save(path).map_err(fault),
-            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Adapters(_) | Optimizer::CudaAdapters(_) => {
-                Ok(())
+        match (&self.optimizer, &self.model) {
+            (Optimizer::Sharded(optimizer), _) => optimizer.save(path).map_err(fault),
+            (Optimizer::CudaSharded(optimizer), Model::Cuda(model)) => {
+                optimizer.save(model, path).map_err(fault)
             }
+            _ => Ok(()),
         }
+    }
+
+    /// Brings together what a save of the model needs of each rank: with all of them, before any saves.
+    pub fn gather(&mut self, ranks: &mut Ranks) -> Result<()> {
+        if let (Optimizer::CudaSharded(optimizer), Model::Cuda(model), Some(devices)) =
+            (&self.optimizer, &mut self.model, ranks.planes().1)
+        {
+            optimizer.gather(model, devices).map_err(fault)?;
+        }
+        Ok(())
     }
 
     /// Writes what [`Self::start`] reads, in full precision; but for the parts of [`Self::save_part`].
@@ -219,7 +251,7 @@ impl Learner {
         match &self.optimizer {
             Optimizer::Adapters(adapters) => return adapters.save(&dir.join(ADAPTERS)).map_err(fault),
             Optimizer::CudaAdapters(adapters) => return adapters.save(&dir.join(ADAPTERS)).map_err(fault),
-            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Sharded(_) => {}
+            Optimizer::Full(_) | Optimizer::Cuda(_) | Optimizer::Sharded(_) | Optimizer::CudaSharded(_) => {}
         }
         self.model.save(dir, cognate_model::Dtype::F32).map_err(fault)?;
         let path = dir.join(OPTIMIZER);
@@ -227,7 +259,7 @@ impl Learner {
             (Optimizer::Full(optimizer), Model::Cpu(model)) => optimizer.save(model, &path),
             (Optimizer::Cuda(optimizer), Model::Cuda(model)) => optimizer.save(model, &path),
             // Its parts are written by each rank.
-            (Optimizer::Sharded(_), _) => Ok(()),
+            (Optimizer::Sharded(_) | Optimizer::CudaSharded(_), _) => Ok(()),
             _ => Err(elsewhere()),
         }
         .map_err(fault)
@@ -295,7 +327,13 @@ impl Learner {
             }
             (Optimizer::Sharded(optimizer), Model::Cpu(model), Trainer::Cpu(trainer)) => {
                 let Some(ranks) = ranks else { unreachable!("a sharded optimizer is made for ranks") };
-                Ok(optimizer.step(model, trainer, ranks.memory(), lr, clip)?)
+                Ok(optimizer.step(model, trainer, ranks.planes().0, lr, clip)?)
+            }
+            (Optimizer::CudaSharded(optimizer), Model::Cuda(model), Trainer::Cuda(trainer)) => {
+                let Some((host, Some(devices))) = ranks.map(Ranks::planes) else {
+                    unreachable!("a sharded optimizer is made for ranks, which have joined their devices")
+                };
+                optimizer.step(model, trainer, host, devices, lr, clip).map_err(fault)
             }
             (Optimizer::Cuda(optimizer), Model::Cuda(model), Trainer::Cuda(trainer)) => {
                 optimizer.step(model, trainer, lr, clip).map_err(fault)

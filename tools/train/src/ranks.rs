@@ -2,28 +2,34 @@
 //! comes about. With one process all of it is nothing.
 //!
 //! Every process runs the same loop over the same steps. Rank 0 alone keeps the run's state, log and output; the others
-//! follow it from the checkpoint that it names.
+//! follow it from the checkpoint that it names. What they agree on goes through memory that they share, also where each
+//! computes on a GPU of its own; gradients and weights then go from GPU to GPU, by NCCL.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use cognate_collective::{Collective, CollectiveError, Member, SharedMemory, share};
-use cognate_model::StepSums;
+use cognate_collective::{Collective, CollectiveError, Member, Nccl, SharedMemory, share};
+use cognate_model::placed::Place;
+use cognate_model::{StepSums, cuda};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cli::Parallel;
+use crate::optimise::fault;
 
 /// This process among the others.
 pub struct Ranks {
     memory: SharedMemory,
+    /// Between the ranks' GPUs; `None` on the CPU.
+    devices: Option<Nccl>,
     folder: PathBuf,
 }
 
 impl Ranks {
-    /// Meets the others beside the run's state; `None` for a run of one process.
-    pub fn join(flags: &Parallel, state: &Path) -> Result<Option<Self>> {
+    /// Meets the others beside the run's state; `None` for a run of one process. Where that is to go on to
+    /// [`Self::join_devices`], a library that is missing for it is said before anybody is waited for.
+    pub fn join(flags: &Parallel, state: &Path, place: &Place) -> Result<Option<Self>> {
         if flags.rank >= flags.world_size {
             let reason =
                 format!("--rank {} of --world-size {}: ranks count from 0", flags.rank, flags.world_size);
@@ -31,6 +37,12 @@ impl Ranks {
         }
         if flags.world_size == 1 {
             return Ok(None);
+        }
+        if place.is_some() {
+            Nccl::installed().map_err(|error| {
+                let error = fault(error.into());
+                error.context("several processes on GPUs (--device cpu trains without)")
+            })?;
         }
         let folder = folder(state);
         let member = Member {
@@ -40,7 +52,16 @@ impl Ranks {
             patience: Duration::from_secs(flags.rank_timeout),
         };
         let memory = SharedMemory::join(&member)?;
-        Ok(Some(Self { memory, folder }))
+        Ok(Some(Self { memory, devices: None, folder }))
+    }
+
+    /// Where this rank computes on a GPU, joins it to the others'; all ranks have agreed that they do.
+    pub fn join_devices(&mut self, place: &Place) -> Result<()> {
+        let Some(on) = place else { return Ok(()) };
+        // Makes the device's context this thread's, which is where NCCL looks for it.
+        on.memory().map_err(|error| fault(error.into()))?;
+        self.devices = Some(Nccl::join(&mut self.memory)?);
+        Ok(())
     }
 
     pub fn rank(&self) -> usize {
@@ -51,8 +72,9 @@ impl Ranks {
         self.memory.size()
     }
 
-    pub fn memory(&mut self) -> &mut SharedMemory {
-        &mut self.memory
+    /// Through the host's memory and, where the ranks are on GPUs, between those.
+    pub fn planes(&mut self) -> (&mut SharedMemory, Option<&mut cuda::Devices>) {
+        (&mut self.memory, self.devices.as_mut().map(|devices| devices as &mut cuda::Devices))
     }
 
     /// This rank's part of a step's rows.

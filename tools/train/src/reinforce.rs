@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
     fn begin(common: &Common, flags: &'a Reinforce) -> Result<Self> {
         // First of all, so that a sampler sees that a trainer lives, and asks nothing of a dead one's request.
         let mut publisher = Publisher::open(&flags.policy, flags.keep_versions).map_err(fault)?;
-        let origin = Origin::of_model(&flags.model, common.seed)?.on(common, &flags.optimisation, 1)?;
+        let origin = Origin::of_model(&flags.model, common.seed)?.on(common, &flags.optimisation)?;
         let schedule = Schedule::new(&flags.optimisation, flags.steps);
         let recipe = Recipe::of(flags)?;
         let keeping = &flags.keeping;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use cognate_model::cuda::{Choice, Purpose};
+use cognate_model::cuda::Purpose;
 use cognate_model::placed::{self, Place};
 use cognate_model::{LlamaConfig, Model};
 use cognate_output::AtomicDir;
@@ -52,17 +52,26 @@ impl Origin {
         self.seed
     }
 
-    /// Computes on the device that `flags` name from now on, `ranks` processes together.
-    pub fn on(mut self, common: &cognate_cli::Common, flags: &Optimisation, ranks: u64) -> Result<Self> {
-        if ranks > 1 {
-            return match flags.device {
-                Choice::Auto | Choice::Cpu => Ok(self),
-                Choice::Cuda(_) => {
-                    Err(cognate_cli::usage("--world-size: several processes train on the CPU, not on a GPU"))
-                }
-            };
-        }
-        self.place = placed::place(flags.device, &self.config, |why| common.note(why)).map_err(fault)?;
+    /// Computes on the device that `flags` name from now on.
+    pub fn on(self, common: &cognate_cli::Common, flags: &Optimisation) -> Result<Self> {
+        self.on_rank(common, flags, (0, 1))
+    }
+
+    /// The same as process `rank` of `size`.
+    pub fn on_rank(
+        mut self,
+        common: &cognate_cli::Common,
+        flags: &Optimisation,
+        (rank, size): (u64, u64),
+    ) -> Result<Self> {
+        let rank = (rank as usize, size as usize);
+        // All would say the same.
+        let say = |why: &str| {
+            if rank.0 == 0 {
+                common.note(why)
+            }
+        };
+        self.place = placed::place_rank(flags.device, rank, &self.config, say).map_err(fault)?;
         Ok(self)
     }
 

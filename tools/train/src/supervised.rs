@@ -28,8 +28,8 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
     common.threads();
     let keeping = &flags.keeping;
     let state = keeping.checkpoint.clone().unwrap_or_else(|| start::state_path(&keeping.output));
-    let together = flags.parallel.world_size;
-    let origin = Origin::new(&flags.start, common.seed)?.on(common, &flags.optimisation, together)?;
+    let among = (flags.parallel.rank, flags.parallel.world_size);
+    let origin = Origin::new(&flags.start, common.seed)?.on_rank(common, &flags.optimisation, among)?;
     let setup = planning::supervised_setup(common, flags, &origin.config, origin.plan_device());
     planning::announce(common, &origin.config, &setup);
     let folder = state.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -37,7 +37,7 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
     let mut plan = Plan::new(&data, common.seed, flags.batch, length(flags))?;
     let schedule = Schedule::new(&flags.optimisation, plan.steps);
     let identity = Value::Object(identity(stage, flags, &origin, &data, &schedule)?);
-    let mut ranks = Ranks::join(&flags.parallel, &state)?;
+    let mut ranks = Ranks::join(&flags.parallel, &state, origin.place())?;
     if ranks.is_some() && flags.optimisation.lora_rank > 0 {
         return Err(cognate_cli::usage("--lora-rank with --world-size: adapters are trained by one process"));
     }
@@ -52,6 +52,7 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
         latest.as_ref().map_or((0, 0), |c| (c.step, c.state["tokens"].as_u64().unwrap_or(0)));
     if let Some(ranks) = &mut ranks {
         first = ranks.agree(&identity, first)?;
+        ranks.join_devices(origin.place())?;
     }
     let checkpoint = (first > 0).then(|| run_dir::checkpoint_path(&state, first));
     let mut learner = Learner::start(&origin, checkpoint.as_deref(), &flags.optimisation, ranks.as_ref())?;
@@ -116,7 +117,7 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
             stop = stop.or(Some(Stop::Rank));
         }
         if step < plan.steps && (stop.is_some() || (every > 0 && step.is_multiple_of(every))) {
-            save(run.as_ref(), ranks.as_mut(), &learner, step, tokens)?;
+            save(run.as_ref(), ranks.as_mut(), &mut learner, step, tokens)?;
         }
         if let (Some(why), true) = (stop, step < plan.steps) {
             start::leave(why, &state, step, plan.steps);
@@ -124,6 +125,9 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
     }
     if let Some(progress) = progress {
         progress.finish();
+    }
+    if let Some(ranks) = &mut ranks {
+        learner.gather(ranks)?;
     }
     if let (Some(run), Some(mut log)) = (run, log) {
         log.deliver(keeping)?;
@@ -167,11 +171,12 @@ fn identity(
 fn save(
     run: Option<&RunDir>,
     mut ranks: Option<&mut Ranks>,
-    learner: &Learner,
+    learner: &mut Learner,
     step: u64,
     tokens: u64,
 ) -> Result<()> {
     if let Some(ranks) = &mut ranks {
+        learner.gather(ranks)?;
         learner.save_part(&ranks.draft(ranks.rank()))?;
         ranks.barrier()?;
     }

@@ -140,6 +140,9 @@ fn ranks_that_do_not_belong_together_say_so() {
     );
     let beyond = w.rank("b", 2, 2, &flags).wait_with_output().unwrap();
     assert_eq!(beyond.status.code(), Some(2), "{}", said(&beyond));
+    // Said before anybody is waited for.
+    let absent = w.rank("b", 0, 2, &["--steps", "3", "--device", "cuda:9999"]).wait_with_output().unwrap();
+    assert!(absent.status.code() == Some(3) && said(&absent).contains("CUDA d"), "{}", said(&absent));
     let adapters = w.all("c", 2, &["--steps", "1", "--lora-rank", "2"]);
     assert!(adapters.iter().any(|out| said(out).contains("adapters are trained by one process")));
 }

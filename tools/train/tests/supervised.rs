@@ -421,7 +421,7 @@ fn a_device_that_is_not_there_is_refused_and_auto_says_so_once() {
     }
     assert!(!w.at("a").exists() && !w.at("a.ckpt").exists());
     let (code, said) = failed(&w.lm("a", &["--steps", "2", "--device", "gpu"]).output().unwrap());
-    assert!(code == 2 && said.contains("auto, cpu or cuda:N"), "{code}: {said}");
+    assert!(code == 2 && said.contains("auto, cpu, cuda or cuda:N"), "{code}: {said}");
     for (output, more) in [("auto", &["--steps", "2"][..]), ("cpu", &["--steps", "2", "--device", "cpu"])] {
         w.train(output, more);
     }

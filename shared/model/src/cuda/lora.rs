@@ -220,6 +220,7 @@ impl Lora {
             step: steps as u32,
             // In fp32 nothing is rounded at random.
             seed: 0,
+            first: 0,
         };
         let state = State { w: b.weight, remainder: None, g: b.gradient, m: b.first, v: b.second };
         ops::adamw(on, state, b.norm, step)?;

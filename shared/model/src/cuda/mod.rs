@@ -18,6 +18,7 @@ mod llama;
 mod lora;
 mod model;
 mod optimizer;
+mod sharded;
 mod stored;
 mod train;
 
@@ -30,6 +31,7 @@ pub use hidden::Hidden;
 pub use lora::Lora;
 pub use model::{Model, Purpose, unsupported};
 pub use optimizer::AdamW;
+pub use sharded::{Devices, ShardedAdamW};
 pub use train::Trainer;
 
 pub(crate) use lora::padded as padded_rank;

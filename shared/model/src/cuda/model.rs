@@ -29,6 +29,8 @@ pub struct Model {
     on: Rc<dyn Accelerator>,
     pub(super) weights: Weights<Matrix>,
     pub(super) remainders: Option<Weights<Matrix>>,
+    /// Whether the remainders are up to date for a rank's share alone; see [`super::ShardedAdamW::gather`].
+    pub(super) scattered: bool,
     arena: Arena,
 }
 
@@ -73,7 +75,8 @@ impl Model {
             let mut set = |element| Weights::build(&shape, |rows, cols| layout.take(element, rows, cols));
             (set(Element::Bf16), (purpose == Purpose::Training).then(|| set(Element::U16)))
         })?;
-        let model = Model { config: config.clone(), on: Rc::clone(on), weights, remainders, arena };
+        let model =
+            Model { config: config.clone(), on: Rc::clone(on), weights, remainders, scattered: false, arena };
         for set in [Some(&model.weights), model.remainders.as_ref()].into_iter().flatten() {
             // The padding.
             clear(model.on(), set.embedding)?;
@@ -92,6 +95,7 @@ impl Model {
     /// Reads the weights of `dir`, of the same shape, into the same memory.
     pub fn reload(&mut self, dir: &Path) -> Result<(), ModelError> {
         let config = self.config.clone();
+        self.scattered = false;
         read_weights(&mut self.masters(), &config, dir)
     }
 
@@ -122,18 +126,30 @@ impl Model {
 
     /// Writes the directory that [`crate::Model::save`] writes. `F32` is exact where the model is for
     /// training.
+    ///
+    /// # Panics
+    /// Where a rank's masters have not been gathered since its last step.
     pub fn save(&self, dir: &Path, dtype: Dtype) -> Result<(), ModelError> {
-        crate::model::save(&self.config, &self.masters(), dir, dtype)
+        crate::model::save(&self.config, &self.gathered(), dir, dtype)
     }
 
     /// The values of one slot, in full precision.
+    ///
+    /// # Panics
+    /// As [`Self::save`].
     pub fn values(&self, slot: &Slot) -> Result<Vec<f32>, ModelError> {
-        Ok(self.masters().values(slot)?.into_owned())
+        Ok(self.gathered().values(slot)?.into_owned())
     }
 
     /// Every tensor of a model file, by name.
     pub fn slots(&self) -> Vec<Slot> {
         self.weights.slots(&self.config)
+    }
+
+    /// The masters, to be read: they must be all there.
+    fn gathered(&self) -> Masters<'_> {
+        assert!(!self.scattered, "the masters of the other ranks' shares are gathered before they are read");
+        self.masters()
     }
 
     fn masters(&self) -> Masters<'_> {

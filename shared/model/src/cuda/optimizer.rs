@@ -1,7 +1,7 @@
 //! AdamW over a model in device memory: bf16 moments rounded at random, exact masters. The gradient's
 //! norm and the factor that clips it stay on the device; the host reads the norm when all is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use cognate_kernels::cuda::accelerator::{clear, read};
@@ -16,6 +16,39 @@ use super::{Model, Trainer};
 use crate::files::{Sink, Source, read_sets, write_weights};
 use crate::weights::{Slot, Weights};
 use crate::{AdamWConfig, Dtype, ModelError, StepReport};
+
+/// Step `steps` of what begins at value `offset` of `tensor`, a matrix of `rows` rows.
+pub(super) fn step(
+    config: AdamWConfig,
+    lr: f32,
+    steps: u64,
+    rows: usize,
+    (tensor, offset): (usize, usize),
+) -> Step {
+    let bias = |beta: f32| (1.0 - f64::from(beta).powf(steps as f64)) as f32;
+    Step {
+        lr,
+        beta1: config.beta1,
+        beta2: config.beta2,
+        eps: config.eps,
+        // Vectors (norms, biases) are the tensors of one row, and do not decay.
+        weight_decay: if rows == 1 { 0.0 } else { config.weight_decay },
+        bias1: bias(config.beta1),
+        bias2: bias(config.beta2),
+        step: steps as u32,
+        seed: Key::new(0).with("rounding").with(tensor).with(offset).raw(),
+        first: 0,
+    }
+}
+
+/// The steps that a file of moments says were taken.
+pub(super) fn steps_of(metadata: &HashMap<String, String>, path: &Path) -> Result<u64, ModelError> {
+    let steps = metadata.get("steps").and_then(|s| s.parse().ok());
+    steps.ok_or_else(|| ModelError::Format {
+        path: path.into(),
+        reason: "no step count: not an optimizer state".into(),
+    })
+}
 
 /// Moments, and the number of steps taken.
 pub struct AdamW {
@@ -89,10 +122,8 @@ impl AdamW {
         let all: Vec<Matrix> = gradients.tensors().into_iter().copied().collect();
         ops::grad_norm(on, self.norm, self.partial, &all, max_norm)?;
         let steps = self.steps + 1;
-        let bias = |beta: f32| (1.0 - f64::from(beta).powf(steps as f64)) as f32;
         let (weights, first, second) = (model.weights.tensors(), self.first.tensors(), self.second.tensors());
         let remainders = model.remainders.as_ref().map(Weights::tensors);
-        let key = Key::new(0).with("rounding");
         for &(tensor, offset, len) in &self.moving {
             let part = |m: &Matrix| m.part(offset, 1, len);
             let state = State {
@@ -102,19 +133,7 @@ impl AdamW {
                 m: part(first[tensor]),
                 v: part(second[tensor]),
             };
-            // Vectors (norms, biases) are the tensors of one row, and do not decay.
-            let weight_decay = if weights[tensor].rows == 1 { 0.0 } else { self.config.weight_decay };
-            let step = Step {
-                lr,
-                beta1: self.config.beta1,
-                beta2: self.config.beta2,
-                eps: self.config.eps,
-                weight_decay,
-                bias1: bias(self.config.beta1),
-                bias2: bias(self.config.beta2),
-                step: steps as u32,
-                seed: key.with(tensor).with(offset).raw(),
-            };
+            let step = step(self.config, lr, steps, weights[tensor].rows, (tensor, offset));
             ops::adamw(on, state, self.norm, step)?;
         }
         let found: Vec<f32> = read(on, self.norm)?;
@@ -140,12 +159,7 @@ impl AdamW {
         let [mut first, mut second] =
             [&state.first, &state.second].map(|weights| Halves { on: model.on(), weights });
         let mut sets: [(_, &mut dyn Sink); 2] = [("exp_avg.", &mut first), ("exp_avg_sq.", &mut second)];
-        let metadata = read_sets(&mut sets, model.config(), path)?;
-        let steps = metadata.get("steps").and_then(|s| s.parse().ok());
-        state.steps = steps.ok_or_else(|| ModelError::Format {
-            path: path.into(),
-            reason: "no step count: not an optimizer state".into(),
-        })?;
+        state.steps = steps_of(&read_sets(&mut sets, model.config(), path)?, path)?;
         Ok(state)
     }
 }

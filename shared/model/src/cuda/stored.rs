@@ -81,11 +81,7 @@ impl Sink for Halves<'_> {
     }
 
     fn put(&mut self, slot: &Slot, fill: Fill<'_>) -> Result<(), ModelError> {
-        let mut values = vec![0.0; slot.len()];
-        fill(&mut values)?;
-        let mut halves = vec![bf16::ZERO; values.len()];
-        halves.convert_from_f32_slice(&values);
-        Ok(write::<u16>(self.on, place(self.weights, slot), cast_slice(&halves))?)
+        put_halves(self.on, place(self.weights, slot), fill)
     }
 }
 
@@ -95,9 +91,23 @@ impl Source for Halves<'_> {
     }
 
     fn values(&self, slot: &Slot) -> Result<Cow<'_, [f32]>, ModelError> {
-        let halves: Vec<u16> = read(self.on, place(self.weights, slot))?;
-        Ok(Cow::Owned(halves.iter().map(|&bits| bf16::from_bits(bits).to_f32()).collect()))
+        Ok(Cow::Owned(halves(self.on, place(self.weights, slot))?))
     }
+}
+
+/// Fills a matrix of bf16.
+pub(super) fn put_halves(on: &dyn Accelerator, to: Matrix, fill: Fill<'_>) -> Result<(), ModelError> {
+    let mut values = vec![0.0; to.len()];
+    fill(&mut values)?;
+    let mut halves = vec![bf16::ZERO; values.len()];
+    halves.convert_from_f32_slice(&values);
+    Ok(write::<u16>(on, to, cast_slice(&halves))?)
+}
+
+/// The values of a matrix of bf16.
+pub(super) fn halves(on: &dyn Accelerator, from: Matrix) -> Result<Vec<f32>, ModelError> {
+    let halves: Vec<u16> = read(on, from)?;
+    Ok(halves.iter().map(|&bits| bf16::from_bits(bits).to_f32()).collect())
 }
 
 #[cfg(test)]

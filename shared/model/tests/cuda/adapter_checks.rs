@@ -61,7 +61,7 @@ impl Learner {
 
     /// One step; the gradient's norm.
     pub fn step(&mut self, scale: u32) -> f64 {
-        accumulate(&self.model, &mut self.trainer, scale);
+        accumulate(&self.model, &mut self.trainer, scale, 2);
         self.update()
     }
 

@@ -25,6 +25,10 @@ pub fn on_devices<T: PartialEq + std::fmt::Debug>(
     }
 }
 
+pub fn ordered(library: &'static Library, order: Order) -> Rc<dyn Accelerator> {
+    Rc::new(Shim::new(library, order, false))
+}
+
 pub fn device(library: &'static Library, hopper: bool) -> Rc<dyn Accelerator> {
     Rc::new(Shim::new(library, Order::Random(3), hopper))
 }

@@ -15,6 +15,8 @@ mod decoding;
 mod decoding_checks;
 mod devices;
 mod preparing;
+mod sharding;
+mod sharding_checks;
 mod training;
 mod training_checks;
 mod world;

@@ -151,17 +151,17 @@ pub fn reinforced(device: &Rc<dyn Accelerator>, config: &LlamaConfig, scale: u32
 pub const ADAMW: AdamWConfig = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
 
 /// Two micro-batches of a step, cross-entropy on every token.
-fn micro_batches(scale: u32) -> ([Documents; 2], Vec<f32>, Objective) {
+pub fn micro_batches(scale: u32) -> ([Documents; 2], Vec<f32>, Objective) {
     let both = [documents(3, scale), documents(4, scale)];
     let weights = both[0].weights(|_| 1.0, |_| true);
     let count = 2 * weights.iter().filter(|w| **w != 0.0).count();
     (both, weights, Objective { cross_entropy_count: count as f64, ..Objective::default() })
 }
 
-/// The gradients of a step.
-pub fn accumulate(model: &cuda::Model, trainer: &mut cuda::Trainer, scale: u32) {
+/// The gradients of a step's first `count` micro-batches of two.
+pub fn accumulate(model: &cuda::Model, trainer: &mut cuda::Trainer, scale: u32, count: usize) {
     let (both, weights, objective) = micro_batches(scale);
-    for d in &both {
+    for d in &both[..count] {
         let batch = Batch { tokens: &d.tokens, starts: &d.starts, cross_entropy: &weights, policy: None };
         trainer.accumulate(model, &batch, &objective).unwrap();
     }
@@ -183,7 +183,7 @@ pub fn step(
     optimizer: &mut cuda::AdamW,
     scale: u32,
 ) -> f64 {
-    accumulate(model, trainer, scale);
+    accumulate(model, trainer, scale, 2);
     optimizer.step(model, trainer, 2e-3, Some(1.0)).unwrap().gradient_norm
 }
 

@@ -126,5 +126,5 @@ fn a_device_that_is_not_there() {
     // A number that no machine has.
     let w = world(1);
     expect(&w, &["--device", "cuda:4095"], 3, &["CUDA"]);
-    expect(&w, &["--device", "tpu"], 2, &["auto, cpu or cuda:N"]);
+    expect(&w, &["--device", "tpu"], 2, &["auto, cpu, cuda or cuda:N"]);
 }
