@@ -17,6 +17,16 @@ use crate::files::{Sink, Source, read_sets, write_weights};
 use crate::weights::{Slot, Weights};
 use crate::{AdamWConfig, Dtype, ModelError, StepReport};
 
+/// What is updated: tensor, first value, values.
+pub(super) type Span = (usize, usize, usize);
+
+/// The slots that stay as they are, and what moves.
+pub(super) fn split(model: &Model, frozen: impl Fn(&str) -> bool) -> (Vec<Slot>, Vec<Span>) {
+    let (frozen, moving): (Vec<Slot>, Vec<Slot>) =
+        model.slots().into_iter().partition(|slot| frozen(&slot.name));
+    (frozen, moving.iter().map(|slot| (slot.tensor, slot.offset, slot.len())).collect())
+}
+
 /// Step `steps` of what begins at value `offset` of `tensor`, a matrix of `rows` rows.
 pub(super) fn step(
     config: AdamWConfig,
@@ -60,8 +70,7 @@ pub struct AdamW {
     partial: Matrix,
     arena: Arena,
     steps: u64,
-    /// What is updated: tensor, first value, values.
-    moving: Vec<(usize, usize, usize)>,
+    moving: Vec<Span>,
     frozen: Vec<Slot>,
 }
 
@@ -88,10 +97,7 @@ impl AdamW {
 
     /// Keeps the tensors whose Hugging Face name `matches` as they are; see [`crate::AdamW::freeze`].
     pub fn freeze(&mut self, model: &Model, matches: impl Fn(&str) -> bool) -> usize {
-        let (frozen, moving): (Vec<Slot>, Vec<Slot>) =
-            model.slots().into_iter().partition(|slot| matches(&slot.name));
-        self.moving = moving.iter().map(|slot| (slot.tensor, slot.offset, slot.len())).collect();
-        self.frozen = frozen;
+        (self.frozen, self.moving) = split(model, matches);
         self.frozen.iter().map(Slot::len).sum()
     }
 

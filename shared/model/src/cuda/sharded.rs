@@ -17,7 +17,7 @@ use cognate_kernels::cuda::arena::Arena;
 use cognate_kernels::cuda::launch::{Element, Matrix};
 use cognate_kernels::cuda::ops::{self, NORM_BLOCK, State, Step};
 
-use super::optimizer::{step, steps_of};
+use super::optimizer::{Span, split, step, steps_of};
 use super::stored::{halves, place, put_halves};
 use super::{Model, Trainer};
 use crate::files::{Fill, Sink, Source, read_sets, write_weights};
@@ -42,8 +42,7 @@ pub struct ShardedAdamW {
     partial: Matrix,
     arena: Arena,
     steps: u64,
-    /// What is updated: tensor, first value, values.
-    moving: Vec<(usize, usize, usize)>,
+    moving: Vec<Span>,
     frozen: Vec<Slot>,
 }
 
@@ -89,10 +88,7 @@ impl ShardedAdamW {
 
     /// As [`super::AdamW::freeze`]; every rank freezes the same.
     pub fn freeze(&mut self, model: &Model, matches: impl Fn(&str) -> bool) -> usize {
-        let (frozen, moving): (Vec<Slot>, Vec<Slot>) =
-            model.slots().into_iter().partition(|slot| matches(&slot.name));
-        self.moving = moving.iter().map(|slot| (slot.tensor, slot.offset, slot.len())).collect();
-        self.frozen = frozen;
+        (self.frozen, self.moving) = split(model, matches);
         self.frozen.iter().map(Slot::len).sum()
     }
 

@@ -238,18 +238,20 @@ pub fn shares_are_parts_of_the_whole(open: Open<'_>, config: &LlamaConfig, size:
     let (mut whole, mut trainer, mut optimizer) = start(&cpu, &open(0));
     let before = bits(&whole);
     optimizer.freeze(&whole, frozen);
+    let mut norms = Vec::new();
     for _ in 0..2 {
         accumulate(&whole, &mut trainer, 1, 2);
-        optimizer.step(&mut whole, &mut trainer, 2e-3, None).unwrap();
+        norms.push(optimizer.step(&mut whole, &mut trainer, 2e-3, None).unwrap().gradient_norm);
     }
     let want = bits(&whole);
     let found = ranks(size, open, &cpu, |rank| {
         rank.optimizer.freeze(&rank.model, frozen);
-        for _ in 0..2 {
+        for norm in &norms {
             if rank.rank().0 == size - 1 {
                 accumulate(&rank.model, &mut rank.trainer, 1, 2);
             }
-            rank.update(None);
+            let found = rank.update(None);
+            assert!((found - norm).abs() < 1e-6 * norm, "{found}, one rank says {norm}");
         }
         rank.bits()
     });
