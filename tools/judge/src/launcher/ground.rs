@@ -25,13 +25,14 @@ impl Room {
         self.plain.as_ref().map_or_else(|| run.clone(), |plain| plain.command(run))
     }
 
-    /// An empty working folder for `bytes` of files.
+    /// An empty working folder for `bytes` of files of a run of this kind.
     ///
     /// # Errors
     /// When it cannot be had.
-    pub fn fresh_tmp(&mut self, bytes: u64) -> Result<(), String> {
+    pub fn fresh_tmp(&mut self, kind: Kind, bytes: u64) -> Result<(), String> {
         match &mut self.plain {
-            Some(plain) => plain.fresh_tmp(bytes, self.ids),
+            // A toolchain is prepared under our own id, which fills the cache.
+            Some(plain) => plain.fresh_tmp(bytes, self.ids.filter(|_| kind != Kind::Prepare)),
             None => namespaces::fresh_tmp("/tmp", bytes),
         }
     }

@@ -128,7 +128,7 @@ impl Plain {
         text
     }
 
-    /// An empty working folder for `bytes` of files.
+    /// An empty working folder for `bytes` of files, of user and group `ids` or ours.
     ///
     /// # Errors
     /// When it cannot be emptied.
@@ -136,7 +136,7 @@ impl Plain {
         self.bytes = bytes;
         let path = self.working_folder();
         wipe::empty(&path).step(|| format!("emptying {}", path.display()))?;
-        own(&path, 0o700, ids)
+        own(&path, 0o700, ids.unwrap_or_else(our_ids))
     }
 
     /// # Errors
@@ -144,8 +144,7 @@ impl Plain {
     pub fn fresh_box(&self) -> Result<(), String> {
         let path = self.program_folder();
         wipe::empty(&path).step(|| format!("emptying {}", path.display()))?;
-        // SAFETY: only reads.
-        own(&path, 0o755, Some(unsafe { (libc::geteuid(), libc::getegid()) }))
+        own(&path, 0o755, our_ids())
     }
 
     /// What a run of this kind may reach; the child adds its own /proc.
@@ -196,15 +195,15 @@ impl Plain {
     }
 }
 
-fn own(path: &Path, mode: u32, ids: Option<(u32, u32)>) -> Result<(), String> {
+fn our_ids() -> (u32, u32) {
+    // SAFETY: only reads.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+fn own(path: &Path, mode: u32, (uid, gid): (u32, u32)) -> Result<(), String> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .step(|| format!("opening {}", path.display()))?;
-    match ids {
-        Some((uid, gid)) => {
-            chown(path, Some(uid), Some(gid)).step(|| format!("giving {} away", path.display()))
-        }
-        None => Ok(()),
-    }
+    chown(path, Some(uid), Some(gid)).step(|| format!("giving {} away", path.display()))
 }
 
 fn overflows(top: &Path, bytes: u64) -> bool {

@@ -164,7 +164,7 @@ pub fn run_with(
     let run = &Run { limits: protections.limits(run.limits), ..room.command(run) };
     let files: u64 = with.files.iter().map(|f| f.1.len() as u64).sum();
     if protections.has(Protection::FreshTmp) {
-        room.fresh_tmp(run.limits.file_bytes.saturating_add(files))?;
+        room.fresh_tmp(run.kind, run.limits.file_bytes.saturating_add(files))?;
     }
     folder::fill(&room.working_folder(), with.files, room.ids)?;
     room.open_for(run.kind)?;
