@@ -92,7 +92,8 @@ pub struct Probe {
     #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
     pub layers: Vec<usize>,
 
-    /// Where to compute: auto (the first GPU, the CPU where there is none), cpu or cuda:N; a GPU computes in bf16
+    /// Where to compute: auto (the first GPU, the CPU where there is none), cpu, cuda (the first GPU) or cuda:N; a GPU
+    /// computes in bf16
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     pub device: Choice,
 

@@ -68,8 +68,9 @@ pub struct Cli {
     #[arg(long, value_name = "N", default_value_t = 192, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: u32,
 
-    /// Where to decode: auto (the first GPU, the CPU where there is none), cpu or cuda:N. A GPU computes in bf16, and
-    /// its samples are not the CPU's; there the last bits of a log-probability may depend on --batch
+    /// Where to decode: auto (the first GPU, the CPU where there is none), cpu, cuda (the first GPU) or cuda:N. A GPU
+    /// computes in bf16, and its samples are not the CPU's; there the last bits of a log-probability may depend on
+    /// --batch
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Auto)]
     pub device: Choice,
 

@@ -15,8 +15,21 @@ use cognate_model::{StepSums, cuda};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::cli::Parallel;
+use crate::cli::{Optimisation, Parallel};
 use crate::optimise::fault;
+
+/// Refuses what several processes cannot do, before any of them waits for another.
+pub fn check(flags: &Parallel, optimisation: &Optimisation) -> Result<()> {
+    if flags.rank >= flags.world_size {
+        let reason =
+            format!("--rank {} of --world-size {}: ranks count from 0", flags.rank, flags.world_size);
+        return Err(cognate_cli::usage(reason));
+    }
+    if flags.world_size > 1 && optimisation.lora_rank > 0 {
+        return Err(cognate_cli::usage("--lora-rank with --world-size: adapters are trained by one process"));
+    }
+    Ok(())
+}
 
 /// This process among the others.
 pub struct Ranks {
@@ -30,11 +43,6 @@ impl Ranks {
     /// Meets the others beside the run's state; `None` for a run of one process. Where that is to go on to
     /// [`Self::join_devices`], a library that is missing for it is said before anybody is waited for.
     pub fn join(flags: &Parallel, state: &Path, place: &Place) -> Result<Option<Self>> {
-        if flags.rank >= flags.world_size {
-            let reason =
-                format!("--rank {} of --world-size {}: ranks count from 0", flags.rank, flags.world_size);
-            return Err(cognate_cli::usage(reason));
-        }
         if flags.world_size == 1 {
             return Ok(None);
         }

@@ -14,7 +14,7 @@ use crate::metrics::MetricsLog;
 use crate::micro_batch::Row;
 use crate::optimise::Learner;
 use crate::planning;
-use crate::ranks::Ranks;
+use crate::ranks::{self, Ranks};
 use crate::run_dir::{self, RunDir};
 use crate::schedule::Schedule;
 use crate::start::{self, Origin, Stop};
@@ -25,6 +25,7 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
     if let Some(device) = flags.planning.plan {
         return planning::supervised(common, flags, device);
     }
+    ranks::check(&flags.parallel, &flags.optimisation)?;
     common.threads();
     let keeping = &flags.keeping;
     let state = keeping.checkpoint.clone().unwrap_or_else(|| start::state_path(&keeping.output));
@@ -38,9 +39,6 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
     let schedule = Schedule::new(&flags.optimisation, plan.steps);
     let identity = Value::Object(identity(stage, flags, &origin, &data, &schedule)?);
     let mut ranks = Ranks::join(&flags.parallel, &state, origin.place())?;
-    if ranks.is_some() && flags.optimisation.lora_rank > 0 {
-        return Err(cognate_cli::usage("--lora-rank with --world-size: adapters are trained by one process"));
-    }
     let rank = ranks.as_ref().map_or(0, Ranks::rank);
     // Rank 0 alone keeps the state; the others hear from it where to begin.
     let run = match rank {

@@ -138,11 +138,19 @@ fn ranks_that_do_not_belong_together_say_so() {
         "{}",
         said(&alone)
     );
-    let beyond = w.rank("b", 2, 2, &flags).wait_with_output().unwrap();
-    assert_eq!(beyond.status.code(), Some(2), "{}", said(&beyond));
     // Said before anybody is waited for.
+    for device in ["cpu", "cuda:9999"] {
+        let beyond = [&flags[..], &["--device", device]].concat();
+        let beyond = w.rank("b", 2, 2, &beyond).wait_with_output().unwrap();
+        assert!(
+            beyond.status.code() == Some(2) && said(&beyond).contains("count from 0"),
+            "{}",
+            said(&beyond)
+        );
+    }
     let absent = w.rank("b", 0, 2, &["--steps", "3", "--device", "cuda:9999"]).wait_with_output().unwrap();
     assert!(absent.status.code() == Some(3) && said(&absent).contains("CUDA d"), "{}", said(&absent));
-    let adapters = w.all("c", 2, &["--steps", "1", "--lora-rank", "2"]);
-    assert!(adapters.iter().any(|out| said(out).contains("adapters are trained by one process")));
+    let adapters = w.rank("c", 0, 2, &["--steps", "1", "--lora-rank", "2"]).wait_with_output().unwrap();
+    assert!(adapters.status.code() == Some(2), "{}", said(&adapters));
+    assert!(said(&adapters).contains("adapters are trained by one process"), "{}", said(&adapters));
 }
