@@ -2,9 +2,9 @@
 //! that they share ([`SharedMemory`]), or between GPUs by NCCL ([`Nccl`]).
 //!
 //! In shared memory sums are taken over the ranks in ascending order, element by element, so that a
-//! result is a function of the ranks' values alone; NCCL's order is its own. All ranks call the same operations in the same order. A rank
-//! that ends meanwhile makes the others' calls fail with [`CollectiveError::Gone`]; none waits for
-//! ever.
+//! result is a function of the ranks' values alone; NCCL's order is its own. All ranks call the same
+//! operations in the same order. A rank that ends meanwhile makes the others' calls fail with
+//! [`CollectiveError::Gone`]; none waits for ever.
 
 mod device;
 mod error;
@@ -19,7 +19,7 @@ pub use device::{DeviceSlice, Element};
 pub use error::CollectiveError;
 pub use memory::SharedMemory;
 pub use nccl::Nccl;
-pub use rendezvous::{Member, Rendezvous};
+pub use rendezvous::Member;
 
 /// The operations, over values in a kind of memory. A rank's share is [`share`] of `[f32]`, and
 /// [`DeviceSlice::share`] of device memory.

@@ -187,4 +187,24 @@ mod tests {
             assert_eq!(desk.state().in_flight, most);
         }
     }
+
+    #[test]
+    fn a_verdict_weighs_until_its_line_is_written() {
+        let desk = Desk::new(9, true);
+        let key = ("python".to_owned(), "p".to_owned(), "1".to_owned());
+        let line = |at| Waiting { at, text: r#"{"id":"x"}"#.into(), found: None };
+        let entered = line(0).text.len();
+        desk.enter(entered);
+        let Answer::Ask(ticket) = desk.ask(key.clone(), line(0)) else { panic!("nobody asked before") };
+        let verdict = crate::sheet::bare(Status::AC, Some(1.0), 1, None);
+        let mut done = desk.answer(ticket, &verdict);
+        desk.enter(entered);
+        let Answer::Known(again) = desk.ask(key, line(1)) else { panic!("it is remembered") };
+        done.push(again);
+        assert!(done.iter().all(|d| d.weight == d.text.len() && d.weight > entered));
+        assert_eq!(desk.state().held, done.iter().map(|d| d.weight).sum::<usize>());
+        done.iter().for_each(|d| desk.leave(d.weight));
+        let state = desk.state();
+        assert_eq!((state.held, state.in_flight), (0, 0));
+    }
 }

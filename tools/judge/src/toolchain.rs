@@ -141,8 +141,8 @@ impl Toolchains {
 
     fn home(&self, command: &[String]) -> Result<PathBuf, String> {
         let name = command.first().map_or("", String::as_str);
-        // What tells where a toolchain is may be the user's own program (rustup's), which no sandbox shows.
-        let own = || self.system.0.is_none().then(|| in_own_path(name)).flatten();
+        // What tells where a toolchain is may be the user's own program (rustup's), which no sandbox shows: on the user's PATH.
+        let own = || self.system.0.is_none().then(|| name.to_owned());
         let program = self.system.find(name).or_else(own).ok_or_else(|| format!("{name} not found"))?;
         let text = self.ask_program(program, command)?;
         let path = PathBuf::from(&text);
@@ -418,17 +418,6 @@ impl Toolchains {
     }
 }
 
-/// A program on the user's `PATH`.
-fn in_own_path(name: &str) -> Option<String> {
-    let is_program =
-        |path: &PathBuf| fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-    let found = std::env::split_paths(&std::env::var_os("PATH")?)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .find(is_program)?;
-    found.into_os_string().into_string().ok()
-}
-
 /// True when every user can pass to this folder and read it.
 fn is_open_to_all(path: &Path) -> bool {
     path.ancestors().all(|folder| {
@@ -500,8 +489,9 @@ mod tests {
         assert_eq!(home("/usr/lib").unwrap(), PathBuf::from("/usr/lib"));
         assert!(home("/tmp").unwrap_err().contains("/tmp"));
         assert!(home("/usr/lib/none").unwrap_err().contains("does not name a folder"));
-        assert!(in_own_path("no such program").is_none());
-        // Cargo runs this test, and is found where no sandbox looks.
-        assert!(in_own_path("cargo").is_some_and(|path| Path::new(&path).is_file()));
+        assert_eq!(tools.home(&["no-such-program".into()]).unwrap_err(), "no-such-program not found");
+        // Whoever builds this has rustc, often where no sandbox looks.
+        let rust = tools.home(&["rustc", "--print", "sysroot"].map(String::from)).unwrap();
+        assert!(rust.join("bin/rustc").is_file());
     }
 }

@@ -158,7 +158,8 @@ fn the_judge_stays_as_large_as_it_was() {
     drop(round);
     assert!(child.wait().unwrap().success());
     let (late, (open, mapped)) = last;
-    assert!(warm > 0 && late < warm + 24 * 1024, "resident memory grew from {warm} to {late} KiB");
+    // Two workers' places, used and free, are four, and each keeps up to 8 MiB of what a flood touched there.
+    assert!(warm > 0 && late < warm + 32 * 1024, "resident memory grew from {warm} to {late} KiB");
     assert!(open <= descriptors + 8, "descriptors grew from {descriptors} to {open}");
     assert!(mapped <= maps + 64, "mappings grew from {maps} to {mapped}");
 }
