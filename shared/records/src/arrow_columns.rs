@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 
 use crate::types::{
     Conversation, Embedding, Group, Metric, Packed, Problem, Program, Prompt, Rollout, StepEnd, VerdictRecord,
@@ -12,7 +12,7 @@ use crate::{Extra, Record};
 pub(crate) fn schema_of<T: Record>() -> SchemaRef {
     let mut fields = T::columns();
     fields.push(text("extra"));
-    crate::writer::shared(fields)
+    Arc::new(Schema::new(fields))
 }
 
 /// Names of the columns of a type, without `extra`.

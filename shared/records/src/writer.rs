@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::json::ReaderBuilder;
@@ -178,8 +177,4 @@ fn row_of<T: Record>(record: &T) -> Value {
         fields.insert("extra".into(), Value::String(Value::Object(unknown).to_string()));
     }
     value
-}
-
-pub(crate) fn shared(fields: Vec<arrow::datatypes::Field>) -> SchemaRef {
-    Arc::new(arrow::datatypes::Schema::new(fields))
 }

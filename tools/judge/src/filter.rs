@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use anyhow::anyhow;
 use cognate_cli::{Common, rejected, usage};
 use cognate_languages::Languages;
-use cognate_records::{Provenance, Verdict};
+use cognate_records::Provenance;
 
 use crate::cli::Filter;
 use crate::desk::{Desk, Done};
+use crate::event::Event;
 use crate::image::System;
 use crate::intake::Intake;
 use crate::judge::Policy;
@@ -25,16 +26,6 @@ use crate::workers::{self, Queue, Shared};
 /// Lines in flight for each worker: so many can be judged while the first of them runs into its limit. Their bytes are
 /// bounded too (desk.rs).
 const WINDOW: usize = 4096;
-
-/// What the main thread hears.
-pub enum Event {
-    Line(Done),
-    /// The program of this ticket has a verdict.
-    Judged(u64, Box<Verdict>),
-    /// The reader is done, after this many lines.
-    End(u64),
-    Failed(anyhow::Error),
-}
 
 /// Statuses and ways of extraction, counted.
 #[derive(Default)]

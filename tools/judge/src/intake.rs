@@ -8,8 +8,8 @@ use cognate_languages::Language;
 use cognate_records::{Error, Format, Line, Lines, Program, Reader, Record, Rollout, Status, detect_format};
 
 use crate::desk::{Answer, Desk, Done, Waiting};
+use crate::event::Event;
 use crate::extract::{self, Found, Rule};
-use crate::filter::Event;
 use crate::judge;
 use crate::problems::{Problems, checker_languages};
 use crate::record::{self, Work};

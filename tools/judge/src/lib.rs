@@ -10,6 +10,7 @@ mod clean;
 mod cli;
 mod desk;
 mod doctor;
+mod event;
 mod extract;
 mod filter;
 mod helper;

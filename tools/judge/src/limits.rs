@@ -3,6 +3,7 @@
 use cognate_languages::Language;
 use cognate_records::{Limits, Problem, Test};
 
+use crate::protections::{Protection, Protections};
 use crate::sandbox::wire::{Exceeded, Outcome, RunLimits};
 
 /// Compilers are trusted with more than programs, but not with everything.
@@ -77,6 +78,20 @@ pub fn borderline(limits: &RunLimits, outcome: &Outcome) -> bool {
         Some(Exceeded::Cpu) => false,
         Some(Exceeded::Wall) => outcome.cpu_us >= scale(limits.cpu_us, COMPUTING),
         _ => outcome.cpu_us > limits.cpu_us,
+    }
+}
+
+/// The limits that a run has under these protections: one that is off is out of reach, though not so far that a test
+/// could harm the machine.
+pub fn under(protections: Protections, given: RunLimits) -> RunLimits {
+    let pick = |limit, value: u64, far: u64| if protections.has(limit) { value } else { value.max(far) };
+    RunLimits {
+        cpu_us: pick(Protection::CpuLimit, given.cpu_us, given.cpu_us * 3),
+        wall_us: pick(Protection::WallLimit, given.wall_us, given.wall_us * 3),
+        memory_bytes: pick(Protection::MemoryLimit, given.memory_bytes, 2 << 30),
+        processes: pick(Protection::ProcessLimit, given.processes, 1000),
+        file_bytes: pick(Protection::FileLimit, given.file_bytes, 1 << 30),
+        output_bytes: pick(Protection::OutputLimit, given.output_bytes, 1 << 28),
     }
 }
 

@@ -8,8 +8,6 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::wire::RunLimits;
-
 /// Names are those of SECURITY.md and testdata/hostile/suite.toml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,22 +67,6 @@ impl Protections {
     #[must_use]
     pub fn has(self, protection: Protection) -> bool {
         self.off & 1 << protection as u32 == 0
-    }
-}
-
-impl Protections {
-    /// The limits of a run; one that is off is out of reach, though not so far that a test could harm the machine.
-    pub(crate) fn limits(self, given: RunLimits) -> RunLimits {
-        let pick =
-            |protection, limit: u64, far: u64| if self.has(protection) { limit } else { limit.max(far) };
-        RunLimits {
-            cpu_us: pick(Protection::CpuLimit, given.cpu_us, given.cpu_us * 3),
-            wall_us: pick(Protection::WallLimit, given.wall_us, given.wall_us * 3),
-            memory_bytes: pick(Protection::MemoryLimit, given.memory_bytes, 2 << 30),
-            processes: pick(Protection::ProcessLimit, given.processes, 1000),
-            file_bytes: pick(Protection::FileLimit, given.file_bytes, 1 << 30),
-            output_bytes: pick(Protection::OutputLimit, given.output_bytes, 1 << 28),
-        }
     }
 }
 

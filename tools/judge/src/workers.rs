@@ -8,7 +8,7 @@ use cognate_languages::Language;
 use cognate_records::{Problem, Status, Verdict};
 
 use crate::alone::Gate;
-use crate::filter::Event;
+use crate::event::Event;
 use crate::helper::Helper;
 use crate::judge::{self, Judge, Policy};
 use crate::key::Keys;

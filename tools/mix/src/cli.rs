@@ -22,6 +22,14 @@ const AFTER: &str = "Examples:
 
 The usual next tools: cog-train lm|sft for packed files, cog-sample for prompts.";
 
+/// Words of code: a name with one character before it (`.map`, ` print`, `(x`), one digit, a run of punctuation with
+/// the line end and the indentation after it (`:` + newline + four blanks), a line end with its indentation, white
+/// space. Merges stay within words, so a name is the same tokens wherever it stands. Measured on 225 programs a
+/// language, tokens a program in Python, Ruby, Lua: 38.4, 30.1, 61.5; without the line ends 42.2, 32.2, 65.8; names
+/// without the character before them and without line ends 44.6, 35.5, 72.3.
+const WORDS: &str =
+    r"[^\s\w]?[A-Za-z_]+| [A-Za-z_]+|\d| ?[^\s\w]+(?:\r?\n[ \t]*)?|(?:\r?\n)+[ \t]*|[ \t]+|\w+|\s+";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a byte-level BPE tokenizer and write it as a Hugging Face directory.
@@ -95,7 +103,7 @@ pub struct Tokenizer {
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub min_frequency: u64,
     /// Regular expression of the words that merges stay within.
-    #[arg(long, value_name = "REGEX", default_value = crate::tokenizer::WORDS)]
+    #[arg(long, value_name = "REGEX", default_value = WORDS)]
     pub words: String,
 }
 

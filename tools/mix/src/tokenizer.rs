@@ -13,14 +13,6 @@ use crate::corpus::{Corpus, Source, named};
 use crate::document::chat_error;
 use crate::format::comment;
 
-/// Words of code: a name with one character before it (`.map`, ` print`, `(x`), one digit, a run of punctuation with
-/// the line end and the indentation after it (`:` + newline + four blanks), a line end with its indentation, white
-/// space. Merges stay within words, so a name is the same tokens wherever it stands. Measured on 225 programs a
-/// language, tokens a program in Python, Ruby, Lua: 38.4, 30.1, 61.5; without the line ends 42.2, 32.2, 65.8; names
-/// without the character before them and without line ends 44.6, 35.5, 72.3.
-pub const WORDS: &str =
-    r"[^\s\w]?[A-Za-z_]+| [A-Za-z_]+|\d| ?[^\s\w]+(?:\r?\n[ \t]*)?|(?:\r?\n)+[ \t]*|[ \t]+|\w+|\s+";
-
 pub fn run(common: &Common, options: &cli::Tokenizer) -> anyhow::Result<()> {
     common.threads();
     let mut corpus = Corpus::open(common, &options.corpus)?;

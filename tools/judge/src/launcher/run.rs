@@ -12,6 +12,7 @@ use super::plain::Plain;
 use super::sys::{self, Step};
 use super::warden::{self, Order, Warden, Word};
 use super::{folder, plain_run};
+use crate::limits;
 use crate::protections::{Protection, Protections};
 use crate::sandbox::wire::{Exceeded, Kind, Outcome, Run, RunLimits};
 
@@ -161,7 +162,7 @@ pub fn run_with(
     with: With<'_>,
 ) -> Result<(Finished, u64), String> {
     let protections = room.protections;
-    let run = &Run { limits: protections.limits(run.limits), ..room.command(run) };
+    let run = &Run { limits: limits::under(protections, run.limits), ..room.command(run) };
     let files: u64 = with.files.iter().map(|f| f.1.len() as u64).sum();
     if protections.has(Protection::FreshTmp) {
         room.fresh_tmp(run.kind, run.limits.file_bytes.saturating_add(files))?;

@@ -27,6 +27,7 @@ use super::{Detailed, Extras, Fault, Finished, Sandbox};
 use crate::launcher::counters::Counters;
 use crate::launcher::run::{End, Ended, Room, Streams, Watch, rlimits};
 use crate::launcher::{family, folder, sys};
+use crate::limits;
 use crate::owner::Owner;
 use crate::protections;
 
@@ -117,7 +118,7 @@ impl OciBox {
     }
 
     fn execute(&mut self, run: &Run, stdin: &[u8], extras: Extras<'_>) -> Result<Detailed, Fault> {
-        let run = &Run { limits: protections::chosen().limits(run.limits), ..run.clone() };
+        let run = &Run { limits: limits::under(protections::chosen(), run.limits), ..run.clone() };
         self.runs += 1;
         let id = format!("{}-{}", self.name, self.runs);
         let this = &*self;
