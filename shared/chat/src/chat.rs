@@ -191,7 +191,10 @@ impl Chat {
             let Some(end) = answer.iter().position(|id| self.stops.binary_search(id).is_ok()) else {
                 return Err(ChatError::data(
                     place(),
-                    format!("the template puts no end token after answer {i}"),
+                    format!(
+                        "the template puts no end token after answer {i}; what ends an answer is `eos_token`, or \
+                         `eos_token_id` of generation_config.json beside it"
+                    ),
                 ));
             };
             let start = out.ids.len();

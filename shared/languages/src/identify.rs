@@ -82,6 +82,16 @@ mod tests {
             ),
             ("bash", "#!/bin/bash\nread n\nif [ \"$n\" -gt 3 ]; then\n  echo yes\nfi\n"),
             ("typescript", "const f = (n: number): boolean => n > 2;\nconsole.log(f(3));\n"),
+            // Comments with arrows, types that are all generic, a blank before the colon.
+            (
+                "ruby",
+                "# irb> twice(2)\n# => 4\n# irb> twice(3)\n# => 6\n# irb> twice(5)\n# => 10\ndef twice(n)  return n * 2\nend\n",
+            ),
+            (
+                "typescript",
+                "const ends = function (xs: Array<number>) : Array<number> {\n  return [xs[0], xs[xs.length - 1]];\n}\n",
+            ),
+            ("python", "def half(a, b) :\n    return ((a * b) / 2)\n"),
         ] {
             assert_eq!(identify(&table, source).map(|l| l.name.as_str()), Some(want), "{source}");
         }

@@ -272,6 +272,8 @@ mod tests {
             ("Python 3 + libs", "python"),
             ("Python (3.8.2)", "python"),
             ("PYTHON3", "python"),
+            ("Python (CPython 3.11.4)", "python"),
+            ("Python (PyPy 3.10-v7.3.12)", "python"),
             ("PyPy3 (7.3.0)", "python"),
             ("Node js", "javascript"),
             ("Node.js", "javascript"),
@@ -290,6 +292,7 @@ mod tests {
             ("PHP7 (7.0.15)", "php"),
             ("Perl 5.20.1", "perl"),
             ("Perl (5.26.1)", "perl"),
+            ("Perl (perl 5.34)", "perl"),
             ("Lua (LuaJIT 2.1.0)", "lua"),
             ("Bash (5.0.11)", "bash"),
         ] {

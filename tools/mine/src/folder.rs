@@ -146,7 +146,7 @@ fn deliver(
                 continue;
             }
         };
-        let (claim, claim_spelling) = claim_of(path);
+        let (claim, claim_spelling) = claim_of(path.strip_prefix(folder).unwrap_or(path));
         intake.program(Found {
             problem: id.clone(),
             language: language.clone(),
@@ -180,19 +180,18 @@ fn test_of(folder: &Path, stem: &Path, input: &Path, files: &Files) -> Result<Te
     })
 }
 
-/// Kattis packages sort submissions into folders named for what they should get.
-fn claim_of(path: &Path) -> (Option<String>, Option<String>) {
-    let folder = path
-        .parent()
-        .and_then(|p| p.file_name())
-        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    match folder.as_str() {
-        "accepted" => (Some("accepted".to_owned()), None),
-        "wrong_answer" | "run_time_error" | "time_limit_exceeded" | "compile_error" => {
-            (Some("wrong".to_owned()), Some(folder))
+/// Kattis packages sort submissions into folders named for what they should get; a submission may itself be a folder.
+fn claim_of(below: &Path) -> (Option<String>, Option<String>) {
+    for folder in below.ancestors().skip(1).filter_map(|p| p.file_name()?.to_str()) {
+        match folder {
+            "accepted" => return (Some("accepted".to_owned()), None),
+            "wrong_answer" | "run_time_error" | "time_limit_exceeded" | "compile_error" => {
+                return (Some("wrong".to_owned()), Some(folder.to_owned()));
+            }
+            _ => {}
         }
-        _ => (None, None),
     }
+    (None, None)
 }
 
 fn text(path: &Path) -> Result<String, Error> {

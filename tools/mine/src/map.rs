@@ -207,7 +207,8 @@ impl FieldMap {
                 each: take("each"),
                 zip: take("zip"),
                 id: field(take("id")),
-                problem: field(problem),
+                // With `each`, the id stands in the row, not in the element.
+                problem: field(problem.filter(|_| map.problem.is_none())),
                 language,
                 source,
                 claim: field(take("claim")),

@@ -77,6 +77,26 @@ fn duplicates_empty_large_and_foreign_sources_are_counted_out() {
 }
 
 #[test]
+fn a_submission_that_is_a_folder_has_the_claim_of_the_folder_above() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("accepted");
+    plant(
+        &root,
+        &[
+            ("p/submissions/accepted/7/a.py", b"print(1)\n"),
+            ("p/submissions/wrong_answer/src/b.py", b"print(2)\n"),
+            ("p/notes/c.py", b"print(3)\n"),
+        ],
+    );
+    let out = dir.path().join("out");
+    done(&["import", text(&root), "-o", text(&out)]);
+    let programs = lines(&out.join("programs.jsonl"));
+    let claims: Vec<_> = programs.iter().map(|p| json!([p["source"], p["claim"]])).collect();
+    let expected = json!([["print(3)\n", null], ["print(1)\n", "accepted"], ["print(2)\n", "wrong"]]);
+    assert_eq!(json!(claims), expected);
+}
+
+#[test]
 fn a_test_without_output_is_refused_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("in");
@@ -171,6 +191,19 @@ fn parquet_rows_and_pairs_on_the_command_line() {
     assert_eq!(again[0]["origin"]["corpus"], "folder");
     assert_eq!(fs::read(at("a/problems.jsonl")).unwrap(), fs::read(at("c/problems.jsonl")).unwrap());
     assert!(fs::read_to_string(at("c/programs.jsonl.provenance.json")).unwrap().contains("programs.parquet"));
+}
+
+#[test]
+fn pairs_read_the_problem_of_the_row_and_the_programs_of_its_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, out) = (dir.path().join("rows.jsonl"), dir.path().join("out"));
+    let row = json!({"task": "t", "about": "Say hi.", "solutions": [{"lang": "Ruby", "code": "puts 1"}]});
+    fs::write(&rows, format!("{row}\n")).unwrap();
+    let pairs = "problem=task,statement=about,each=solutions,source=code,language=lang";
+    done(&["import", "--map", pairs, text(&rows), "-o", text(&out)]);
+    assert_eq!(lines(&out.join("problems.jsonl"))[0]["statement"], "Say hi.");
+    let program = &lines(&out.join("programs.jsonl"))[0];
+    assert_eq!(json!([program["problem"], program["language"]]), json!(["t", "ruby"]));
 }
 
 #[test]

@@ -68,6 +68,15 @@ fn checked(cli: &Cli) -> anyhow::Result<(Options, Writing)> {
     if cli.public + cli.hidden < 4 || cli.public + cli.hidden > 16 {
         return Err(usage("--public and --hidden must sum to between 4 and 16 tests"));
     }
+    if cli.problems == 0 || cli.paraphrases == 0 {
+        return Err(usage("--problems and --paraphrases must be at least 1"));
+    }
+    if !(0.0..=1.0).contains(&cli.scalar_share) {
+        return Err(usage(format!("--scalar-share {}: not a share", cli.scalar_share)));
+    }
+    if let Some(twice) = (1..cli.languages.len()).find(|&i| cli.languages[..i].contains(&cli.languages[i])) {
+        return Err(usage(format!("language {:?} is named twice", cli.languages[twice])));
+    }
     let options = Options {
         seed: cli.common.seed,
         problems: cli.problems,

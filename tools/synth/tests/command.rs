@@ -119,7 +119,7 @@ fn bad_requests_are_refused_without_output() {
     let folder = tempfile::tempdir().unwrap();
     let world = folder.path().join("world");
     let output = world.to_str().unwrap();
-    let refusals: [(&[&str], &str); 7] = [
+    let refusals: [(&[&str], &str); 12] = [
         (&["--programs", "base=1"], "is not of the form"),
         (&["--programs", "test:all=1"], "there is no split \"test\""),
         (&["--programs", "base:kobol=1"], "language \"kobol\""),
@@ -127,6 +127,11 @@ fn bad_requests_are_refused_without_output() {
         (&["--shares", "base=0"], "positive weight"),
         (&["--min-ops", "3", "--max-ops", "2"], "--min-ops"),
         (&["--problems", "200000", "--max-ops", "1"], "distinct problems were found"),
+        (&["--problems", "0"], "must be at least 1"),
+        (&["--paraphrases", "0"], "must be at least 1"),
+        (&["--scalar-share", "7"], "not a share"),
+        (&["--scalar-share", "nan"], "not a share"),
+        (&["--languages", "python,lua,python"], "\"python\" is named twice"),
     ];
     for (arguments, message) in refusals {
         let all: Vec<&str> = ["-q", "-o", output].iter().chain(arguments).copied().collect();
