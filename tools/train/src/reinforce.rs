@@ -15,6 +15,7 @@ use cognate_policy::{PolicyError, Publisher, Request};
 use cognate_random::Key;
 use cognate_records::{Lines, Provenance};
 use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::algorithm::Recipe;
 use crate::cli::Reinforce;
@@ -94,8 +95,11 @@ impl<'a> Run<'a> {
         let recipe = Recipe::of(flags)?;
         let keeping = &flags.keeping;
         let path = keeping.checkpoint.clone().unwrap_or_else(|| start::state_path(&keeping.output));
-        let identity = identity(flags, &recipe, &origin, &schedule)?;
-        let state = RunDir::open(&path, &Value::Object(identity), keeping.restart, keeping.keep)?;
+        let identity = Value::Object(identity(flags, &recipe, &origin, &schedule)?);
+        let state = RunDir::open(&path, &identity, keeping.restart, keeping.keep)?;
+        publisher
+            .belong_to(&format!("{:032x}\n", xxh3_128(identity.to_string().as_bytes())))
+            .map_err(fault)?;
         let latest = state.latest()?;
         let checkpoint = latest.as_ref().map(|c| c.path.as_path());
         let mut learner = Learner::start(&origin, checkpoint, &flags.optimisation, None)?;

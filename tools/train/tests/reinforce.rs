@@ -265,6 +265,24 @@ fn an_input_that_ends_early_is_a_failure_and_the_same_pipe_goes_on() {
     assert_eq!(w.weights(), whole.weights());
 }
 
+/// A sampler that lags behind by design asks for versions that the run published before it was cut short: its own, not
+/// those that another run has left there since.
+#[test]
+fn another_runs_versions_are_not_taken_for_those_of_a_run_that_goes_on() {
+    let flags = ["--lr", "1e-2"];
+    let whole = World::new();
+    whole.complete(5, 1, &flags);
+    let w = World::new();
+    let ended =
+        |w: &World, flags: &[&str]| assert_eq!(w.pipe(&mut w.rl(5, flags), 3, 1).status.code(), Some(1));
+    ended(&w, &flags);
+    let other = World::new();
+    std::os::unix::fs::symlink(w.at("policy"), other.at("policy")).unwrap();
+    ended(&other, &["--lr", "5e-2"]);
+    w.complete(5, 1, &flags);
+    assert_eq!(w.weights(), whole.weights());
+}
+
 /// Gives the trainer fixed input and returns how it ended.
 fn fed(w: &World, flags: &[&str], text: &str) -> (i32, String) {
     let mut child = w.rl(5, flags).spawn().unwrap();
