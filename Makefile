@@ -47,6 +47,7 @@ smoke: build ## the main job in miniature, under a minute
 smoke-run:
 	rm -rf runs/smoke
 	$(MAKE) --no-print-directory -j$(JOBS) transfer-run PRESET=smoke SEEDS=0
+	! cmp -s runs/smoke/seed-0/sft/parallel/model.safetensors runs/smoke/seed-0/rl/parallel/model/model.safetensors
 	cog-check runs/smoke/world/problems.jsonl runs/smoke/world/programs.parquet runs/smoke/groups.parquet runs/smoke/mix/*.parquet
 
 # Tools and tests are built by one command, with one set of features, so that nothing is compiled twice.

@@ -21,6 +21,10 @@ pipe() { # folder
 done_kills=0
 echo "soak: undisturbed run" >&2
 pipe "$out/calm"
+if cmp -s "$r/seed-0/sft/parallel/model.safetensors" "$out/calm/model/model.safetensors"; then
+  echo "soak: no step moved the weights, so the same bytes would prove nothing" >&2
+  exit 1
+fi
 for ((i = 1; i <= kills; i++)); do
   [ -e "$out/killed/model/model.safetensors" ] && break
   set -m

@@ -35,18 +35,20 @@ pub struct Follower {
     pub start_timeout: Duration,
     /// How long to wait for one version while the trainer lives; `None` for ever.
     pub timeout: Option<Duration>,
+    /// Session of a trainer that is known to be dead. The next one holds the lock a moment before it takes away what
+    /// that one asked for.
+    dead: Option<u64>,
 }
 
 impl Follower {
     /// Strictly on-policy; a trainer must appear within 20 seconds (taking the lock is the first thing it does), and
     /// then may take as long as it lives.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: PolicyDir::new(path),
-            max_staleness: 0,
-            start_timeout: Duration::from_secs(20),
-            timeout: None,
-        }
+        let dir = PolicyDir::new(path);
+        // Read before the lock is looked at: a session that begins in between is not taken for the dead one.
+        let session = dir.session();
+        let dead = session.filter(|_| dir.trainer_lives() == Some(false));
+        Self { dir, max_staleness: 0, start_timeout: Duration::from_secs(20), timeout: None, dead }
     }
 
     pub fn dir(&self) -> &PolicyDir {
@@ -66,7 +68,8 @@ impl Follower {
             // Without a lock file (a trainer that is not ours) a request speaks for itself.
             if lives != Some(false)
                 && let Some(request) = self.dir.request()?
-                && (request.session.is_none() || request.session == self.dir.session())
+                && (request.session.is_none()
+                    || (request.session == self.dir.session() && request.session != self.dead))
             {
                 return Ok(request);
             }

@@ -4,6 +4,7 @@
 //! policy/0, policy/1, …     immutable Hugging Face directories, one per version (version = optimizer steps done)
 //! policy/current            symlink to the newest, swapped by rename
 //! policy/request.json       what the trainer waits for, replaced by rename
+//! policy/run                which run the versions belong to
 //! policy/trainer.lock       locked (flock) while the trainer lives; holds its session number
 //! ```
 //!

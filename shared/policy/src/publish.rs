@@ -68,6 +68,24 @@ impl Publisher {
         &self.dir
     }
 
+    /// Removes the versions of every run but `run`, any text that names it: one that goes on trusts those it finds.
+    ///
+    /// # Errors
+    /// When one cannot be removed, or the name not be read or written.
+    pub fn belong_to(&mut self, run: &str) -> Result<()> {
+        let path = self.dir.path().join("run");
+        match fs::read(&path) {
+            Ok(found) if found == run.as_bytes() => return Ok(()),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(PolicyError::io(&path, e)),
+            _ => {}
+        }
+        // In this order: a kill in between leaves nothing under a name that is not its own.
+        self.clear()?;
+        let temporary = self.dir.path().join(".run.tmp");
+        fs::write(&temporary, run).map_err(|e| PolicyError::io(&temporary, e))?;
+        fs::rename(&temporary, &path).map_err(|e| PolicyError::io(&path, e))
+    }
+
     /// Removes every version: a new run begins.
     ///
     /// # Errors

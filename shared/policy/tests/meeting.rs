@@ -102,6 +102,30 @@ fn a_dead_trainer_and_its_last_request_are_noticed() {
     assert!(PolicyDir::new(dir.path()).versions().unwrap().is_empty());
 }
 
+/// Between its lock and its own session number a trainer's directory still holds the request of the one before.
+#[test]
+fn a_dead_trainers_request_is_not_taken_for_that_of_one_that_has_just_locked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut p = Publisher::open(dir.path(), 4).unwrap();
+    p.request(ask(20)).unwrap();
+    drop(p);
+    let follower = follower(dir.path(), 0);
+    let lock = fs::File::options().write(true).open(dir.path().join("trainer.lock")).unwrap();
+    lock.try_lock().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (old, session, new) = (at("request.json"), at("trainer.lock"), at("new.json"));
+    let next = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        fs::remove_file(&old).unwrap();
+        fs::write(session, "2\n").unwrap();
+        fs::write(&new, r#"{"step":1,"version":0,"groups":4,"prompts_done":0,"session":2}"#).unwrap();
+        fs::rename(new, old).unwrap();
+        lock
+    });
+    assert_eq!(follower.first().unwrap().step, 1);
+    next.join().unwrap();
+}
+
 #[test]
 fn a_damaged_request_is_a_data_error() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Measures embeddings that were stored, by this tool or by somebody else's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::anyhow;
 use cognate_cli::{Common, rejected};
@@ -20,6 +20,7 @@ struct Gathered {
     problem: Vec<u32>,
     language: Vec<String>,
     problems: BTreeMap<String, u32>,
+    ids: HashSet<String>,
 }
 
 /// # Errors
@@ -83,6 +84,9 @@ fn take(
             embedding.vector.len(),
             gathered.width
         ));
+    }
+    if !gathered.ids.insert(embedding.id) {
+        return Err("its vector was there before; is a file given twice?".into());
     }
     let next = gathered.problems.len() as u32;
     gathered.problem.push(*gathered.problems.entry(embedding.problem).or_insert(next));

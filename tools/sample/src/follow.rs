@@ -37,7 +37,7 @@ pub fn follow(cli: &Cli, policy: &Path) -> anyhow::Result<()> {
         (None, 0) => bail!("neither the trainer nor --groups says how many prompts a step takes"),
         (None, theirs) => theirs,
     } as usize;
-    let Some(version) = next(&follower, first.step, steps)? else { return Ok(()) };
+    let Some(version) = next(cli, &follower, first.step, steps)? else { return Ok(()) };
     let mut model = open_model(&version.path, &device(cli, &version.path)?)?;
     let chat = open_chat(cli.tokenizer.as_deref().unwrap_or(&version.path))?;
     let prompts = prompts::read(&cli.prompts, cli.limit, &chat, model.config(), &cli.common)?;
@@ -70,21 +70,26 @@ pub fn follow(cli: &Cli, policy: &Path) -> anyhow::Result<()> {
         output.write_record(&end).and_then(|()| output.flush())?;
         progress.inc(1);
         step += 1;
-        version = next(&follower, step, steps)?;
+        version = next(cli, &follower, step, steps)?;
     }
     progress.finish();
     Ok(output.finish()?)
 }
 
 /// The version for `step`, or none if there is nothing left to sample.
-fn next(follower: &Follower, step: u64, steps: u64) -> anyhow::Result<Option<Version>> {
+fn next(cli: &Cli, follower: &Follower, step: u64, steps: u64) -> anyhow::Result<Option<Version>> {
     if step > steps {
         return Ok(None);
     }
-    match follower.wait(step).map_err(of_policy)? {
-        Next::Sample(version) => Ok(Some(version)),
-        Next::Done => Ok(None),
+    let Next::Sample(version) = follower.wait(step).map_err(of_policy)? else { return Ok(None) };
+    let wanted = follower.version_for(step);
+    if version.number != wanted {
+        cli.common.note(format_args!(
+            "step {step}: version {wanted} is no longer kept, {} takes its place; cog-train rl --keep-versions keeps more",
+            version.number
+        ));
     }
+    Ok(Some(version))
 }
 
 fn of_policy(e: PolicyError) -> anyhow::Error {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cognate_records::{Error, Line, Lines, Record, Rollout, StepEnd};
 
 /// All rollouts of one optimizer step.
@@ -29,9 +29,19 @@ impl StepBatch {
         cognate_output::write_file(path, text.as_bytes()).with_context(|| path.display().to_string())
     }
 
-    /// Reads a batch back from the journal.
-    pub fn replay(path: &Path) -> Result<Self> {
-        gather(&mut Lines::open(path)?)?.with_context(|| format!("{}: an empty batch", path.display()))
+    /// Reads the batch of step `step` back from the journal.
+    ///
+    /// # Errors
+    /// Naming the file (exit code 3) when it does not hold that batch whole, as after a disk's fault.
+    pub fn replay(path: &Path, step: u64) -> Result<Self> {
+        let found = match gather(&mut Lines::open(path)?) {
+            Ok(Some(batch)) if batch.end.step == step => return Ok(batch),
+            Ok(Some(batch)) => anyhow!("it holds step {}", batch.end.step),
+            Ok(None) => anyhow!("it is empty"),
+            Err(e) => e,
+        };
+        let damaged = format!("{}: not the journal's batch of step {step}", path.display());
+        Err(cognate_cli::rejected(found.context(damaged)))
     }
 
     fn new(mut rollouts: Vec<Rollout>, lines: Vec<String>, end_line: &Line) -> Result<Self> {
@@ -160,7 +170,7 @@ pub(crate) mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("3.jsonl");
         found.journal(&path).unwrap();
-        let again = StepBatch::replay(&path).unwrap();
+        let again = StepBatch::replay(&path, 3).unwrap();
         assert_eq!((again.rollouts, again.end), (found.rollouts, found.end));
         assert!(batch("").unwrap().is_none());
     }

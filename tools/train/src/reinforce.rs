@@ -15,6 +15,7 @@ use cognate_policy::{PolicyError, Publisher, Request};
 use cognate_random::Key;
 use cognate_records::{Lines, Provenance};
 use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::algorithm::Recipe;
 use crate::cli::Reinforce;
@@ -94,8 +95,11 @@ impl<'a> Run<'a> {
         let recipe = Recipe::of(flags)?;
         let keeping = &flags.keeping;
         let path = keeping.checkpoint.clone().unwrap_or_else(|| start::state_path(&keeping.output));
-        let identity = identity(flags, &recipe, &origin, &schedule)?;
-        let state = RunDir::open(&path, &Value::Object(identity), keeping.restart, keeping.keep)?;
+        let identity = Value::Object(identity(flags, &recipe, &origin, &schedule)?);
+        let state = RunDir::open(&path, &identity, keeping.restart, keeping.keep)?;
+        publisher
+            .belong_to(&format!("{:032x}\n", xxh3_128(identity.to_string().as_bytes())))
+            .map_err(fault)?;
         let latest = state.latest()?;
         let checkpoint = latest.as_ref().map(|c| c.path.as_path());
         let mut learner = Learner::start(&origin, checkpoint, &flags.optimisation, None)?;
@@ -165,9 +169,11 @@ impl<'a> Run<'a> {
             };
             let waited = begun.elapsed().as_secs_f64();
             trace(step, Phase::Arrived)?;
+            // What cannot be trained on must not reach the journal, where the same pipe would find it for ever.
+            let prepared = self.prepare(&batch)?;
             self.journal(&batch)?;
             trace(step, Phase::Journaled)?;
-            let said = self.optimise(&batch)?;
+            let said = self.optimise(&batch, &prepared)?;
             self.log.measured(step, "wait_seconds", waited);
             // Before the checkpoint: a resumed run says nothing of the steps that it does not do again.
             self.log.flush()?;
@@ -203,7 +209,9 @@ impl<'a> Run<'a> {
             if !self.publisher.dir().version_path(self.step).is_dir() {
                 self.publish()?;
             }
-            self.optimise(&StepBatch::replay(&path)?)?;
+            let batch = StepBatch::replay(&path, entry)?;
+            let prepared = self.prepare(&batch)?;
+            self.optimise(&batch, &prepared)?;
         }
         if self.step > 0 {
             self.note(format!(
@@ -257,23 +265,26 @@ impl<'a> Run<'a> {
         batch.journal(&self.state.journal_path(batch.end.step))
     }
 
+    fn prepare(&self, batch: &StepBatch) -> Result<Prepared> {
+        prepare(batch, &self.recipe, &self.origin.config, self.seed)
+    }
+
     /// The optimizer step(s) on one batch. Depends on the state and the batch alone.
-    fn optimise(&mut self, batch: &StepBatch) -> Result<String> {
+    fn optimise(&mut self, batch: &StepBatch, prepared: &Prepared) -> Result<String> {
         let begun = Instant::now();
         let step = batch.end.step;
-        let prepared = prepare(batch, &self.recipe, &self.origin.config, self.seed)?;
         if prepared.report.without_logprobs > 0 && !std::mem::replace(&mut self.warned, true) {
             self.note(format!(
                 "step {step}: {} rollouts lack the log-probabilities they were sampled with: no importance correction",
                 prepared.report.without_logprobs
             ));
         }
-        let inner = self.inner(step, &prepared);
+        let inner = self.inner(step, prepared);
         let (sums, norms) = inner.map_err(|e| self.state.not_finite(step, self.schedule.at(step), e))?;
         self.step = step;
         let trained: usize = prepared.groups.iter().flatten().map(|r| r.tokens.len()).sum();
         self.tokens += trained as u64;
-        self.report(batch, &prepared, &sums, &norms);
+        self.report(batch, prepared, &sums, &norms);
         self.log.measured(step, "step_seconds", begun.elapsed().as_secs_f64());
         let seconds = begun.elapsed().as_secs_f64();
         self.log.measured(step, "tokens_per_second", trained as f64 / seconds);

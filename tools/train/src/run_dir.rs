@@ -65,6 +65,8 @@ impl RunDir {
         }
         let run = Self { path: path.to_path_buf(), keep: keep.max(1) as usize, _lock: lock };
         fs::create_dir_all(run.journal_dir()).with_context(|| path.display().to_string())?;
+        remove_leftovers(path)?;
+        remove_leftovers(&run.journal_dir())?;
         Ok(run)
     }
 
@@ -186,6 +188,19 @@ fn remove(path: &Path) -> Result<()> {
         .with_context(|| path.display().to_string())
 }
 
+/// Removes what a killed process left half-built, which may be as large as a checkpoint.
+fn remove_leftovers(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
 /// The numbers in the names of a folder's entries, ascending.
 fn numbers(dir: &Path, digits: impl Fn(&str) -> Option<&str>) -> Result<Vec<u64>> {
     let mut found = Vec::new();
@@ -237,6 +252,15 @@ mod tests {
         assert_eq!(run.journal().unwrap(), [5]);
         assert_eq!(run.steps().unwrap(), [4]);
         assert!(RunDir::open(&path, &json!({"lr": 1}), false, 1).is_err(), "two processes in one state");
+        drop(run);
+        // As a kill leaves them.
+        let left = [".step-000000000005.a1b2c3.tmp", "journal/.000000000006.jsonl.a1b2c3.tmp"];
+        fs::create_dir(path.join(left[0])).unwrap();
+        fs::write(path.join(left[0]).join("model"), "half").unwrap();
+        fs::write(path.join(left[1]), "half").unwrap();
+        let run = RunDir::open(&path, &json!({"lr": 1}), false, 1).unwrap();
+        assert!(left.iter().all(|name| !path.join(name).exists()));
+        assert_eq!((run.steps().unwrap(), run.journal().unwrap()), (vec![4], vec![5]));
         drop(run);
         let refused = RunDir::open(&path, &json!({"lr": 2}), false, 1).err().unwrap().to_string();
         assert!(refused.contains("lr was 1, is 2"), "{refused}");

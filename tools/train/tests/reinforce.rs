@@ -265,6 +265,24 @@ fn an_input_that_ends_early_is_a_failure_and_the_same_pipe_goes_on() {
     assert_eq!(w.weights(), whole.weights());
 }
 
+/// A sampler that lags behind by design asks for versions that the run published before it was cut short: its own, not
+/// those that another run has left there since.
+#[test]
+fn another_runs_versions_are_not_taken_for_those_of_a_run_that_goes_on() {
+    let flags = ["--lr", "1e-2"];
+    let whole = World::new();
+    whole.complete(5, 1, &flags);
+    let w = World::new();
+    let ended =
+        |w: &World, flags: &[&str]| assert_eq!(w.pipe(&mut w.rl(5, flags), 3, 1).status.code(), Some(1));
+    ended(&w, &flags);
+    let other = World::new();
+    std::os::unix::fs::symlink(w.at("policy"), other.at("policy")).unwrap();
+    ended(&other, &["--lr", "5e-2"]);
+    w.complete(5, 1, &flags);
+    assert_eq!(w.weights(), whole.weights());
+}
+
 /// Gives the trainer fixed input and returns how it ended.
 fn fed(w: &World, flags: &[&str], text: &str) -> (i32, String) {
     let mut child = w.rl(5, flags).spawn().unwrap();
@@ -301,6 +319,54 @@ fn batches_that_are_not_what_was_asked_for_are_refused_or_skipped() {
     assert!(code == 1 && said.contains("ended inside a step"), "{code}: {said}");
     // A step that came twice is done once.
     let (code, said) = fed(&w, &["-v"], &(first.clone() + &first));
+    assert!(code == 1 && said.contains("ended after step 1 of 5"), "{code}: {said}");
+}
+
+/// The judge forgotten, as by `cat` in its place: once it stands in the pipe, the same command goes on.
+#[test]
+fn a_refused_batch_leaves_nothing_that_is_refused_again() {
+    let flags = ["--lr", "1e-2"];
+    let whole = World::new();
+    whole.complete(5, 0, &flags);
+    let w = World::new();
+    let unjudged: String = toy::step(&w.at("initial"), 0, 1, 0)
+        .lines()
+        .map(|line| {
+            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+            record.as_object_mut().unwrap().remove("verdict");
+            record.to_string() + "\n"
+        })
+        .collect();
+    let (code, said) = fed(&w, &flags, &unjudged);
+    assert!(
+        code == 3 && said.contains("p000#0: no verdict; does cog-judge stand in the pipe?"),
+        "{code}: {said}"
+    );
+    w.complete(5, 0, &flags);
+    assert_eq!(w.weights(), whole.weights());
+}
+
+#[test]
+fn a_damaged_journal_is_refused_by_name() {
+    let w = World::new();
+    let (code, said) = fed(&w, &[], &toy::step(&w.at("initial"), 0, 1, 0));
+    assert!(code == 1 && said.contains("ended after step 1 of 5"), "{code}: {said}");
+    let entry = w.at("out.ckpt/journal/000000000001.jsonl");
+    let good = fs::read_to_string(&entry).unwrap();
+    let last = good.trim_end().rfind('\n').unwrap() + 1;
+    for (damaged, reason) in [
+        (good[..last].to_owned(), "ended inside a step"),
+        (good[..last - 9].to_owned(), "000000000001.jsonl:36: truncated record"),
+        (String::new(), "it is empty"),
+        (toy::step(&w.at("initial"), 0, 2, 0), "it holds step 2"),
+    ] {
+        fs::write(&entry, damaged).unwrap();
+        let (code, said) = fed(&w, &[], "");
+        let named = said.contains("out.ckpt/journal/000000000001.jsonl: not the journal's batch of step 1");
+        assert!(code == 3 && named && said.contains(reason), "{code}: {said}");
+    }
+    fs::write(&entry, good).unwrap();
+    let (code, said) = fed(&w, &[], "");
     assert!(code == 1 && said.contains("ended after step 1 of 5"), "{code}: {said}");
 }
 

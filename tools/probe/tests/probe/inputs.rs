@@ -70,6 +70,10 @@ fn embeddings() {
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     let file = w.path("e.jsonl");
     w.probe(&["--embeddings", &file]);
+    let output = command(&["metrics", &file, &file]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(message.contains("record 1: ") && message.contains("given twice"), "{message}");
     let text = fs::read_to_string(&file).unwrap().replacen("\"vector\":[", "\"vector\":[0.5,", 1);
     fs::write(&file, text).unwrap();
     let output = command(&["metrics", &file]);

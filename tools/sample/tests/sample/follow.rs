@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use crate::world::{World, trained_logprobs, world};
@@ -151,6 +151,25 @@ fn one_step_of_staleness_samples_ahead() {
     request(&mut publisher, 2, false);
     assert_eq!(read_step(&mut stdout).end.version, 1);
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_version_that_is_no_longer_kept_is_missed_aloud() {
+    let w = world(10);
+    for (staleness, missed) in [("1", false), ("4", true)] {
+        let policy = tempfile::tempdir().unwrap();
+        let mut publisher = Publisher::open(policy.path(), 2).unwrap();
+        (0..6).for_each(|v| publish(&mut publisher, v));
+        request(&mut publisher, 6, false);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cog-sample"));
+        command.arg("--follow").arg(policy.path()).arg("--prompts").arg(&w.file);
+        command.args(["--max-tokens", "3", "--steps", "6", "--device", "cpu", "--max-staleness", staleness]);
+        let out = command.output().unwrap();
+        assert_eq!(out.status.code(), Some(0));
+        assert_eq!(read_step(&mut &out.stdout[..]).end.version, 4);
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(said.contains("step 6: version 1 is no longer kept, 4 takes its place"), missed, "{said}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The metrics as tables by layer, as a figure and as metric/1 again.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use cognate_records::Metric;
@@ -8,7 +9,7 @@ use super::measure::{CHANCE, How, MEASURES, Measure, difference, level};
 use super::space::{Model, Place, Reading, STAGES, Space, collect};
 use crate::bootstrap::mean;
 use crate::figure::{Line, LinePanel, LinePlot, Series};
-use crate::labels::Labels;
+use crate::labels::{Labels, natural};
 use crate::markdown::{MISSING, Table, escape};
 use crate::names::{BASE, Names};
 
@@ -72,7 +73,8 @@ impl View<'_> {
     ) -> Option<Vec<f64>> {
         let of = |model: &Model| self.space.at(&place(reading, layer, model, measure.name));
         let (first, second) = (of(&change.first)?, of(&change.second)?);
-        let only = (second.len() == 1).then(|| second.values().next().copied()).flatten();
+        let one = change.second.is_reference() && second.len() == 1;
+        let only = one.then(|| second.values().next().copied()).flatten();
         let mut changes = Vec::new();
         for (seed, a) in first {
             let Some(b) = second.get(seed).copied().or(only) else { continue };
@@ -97,6 +99,15 @@ impl View<'_> {
         for measure in &MEASURES {
             let _ = writeln!(text, "- {}: {}.", measure.title, measure.reading);
         }
+        let missing = self.missing();
+        if !missing.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nNot measured: {}. A level is the mean over the seeds that there are, a difference that over those \
+                 which both have.",
+                escape(&missing.join("; "))
+            );
+        }
         for stage in self.stages() {
             for reading in self.space.readings() {
                 let _ = write!(text, "\n## {}{}\n", escape(&prefix(&stage)), escape(&heading(reading)));
@@ -107,6 +118,24 @@ impl View<'_> {
             }
         }
         text
+    }
+
+    /// The seeds that other models have and one has not.
+    fn missing(&self) -> Vec<String> {
+        let models = || self.models.iter().filter(|m| !m.is_reference());
+        let seeds = |model: &Model| -> BTreeSet<&str> {
+            let values = self.space.values.iter().filter(|(place, _)| place.model == *model);
+            values.flat_map(|(_, by_seed)| by_seed.keys().map(String::as_str)).collect()
+        };
+        let all: BTreeSet<&str> = models().flat_map(seeds).collect();
+        let of = |model: &Model| {
+            let found = seeds(model);
+            let mut missing: Vec<&str> = all.difference(&found).copied().collect();
+            missing.sort_by(|a, b| natural(a, b));
+            let place = format!("arm {}, stage {}, seed {}", model.arm, model.stage, missing.join(", "));
+            (!missing.is_empty()).then_some(place)
+        };
+        models().filter_map(of).collect()
     }
 
     fn table(&self, reading: &Reading, stage: &str, measure: &Measure) -> String {
@@ -340,5 +369,31 @@ mod tests {
         assert_eq!(difference(How::Ratio, &found), "−37.5 % ± 17.7 %");
         assert_eq!(space.at(&place(&reading, 2, &change.first, "retrieval@1")).unwrap()["0"], 0.5);
         assert!(view.change(&reading, 2, &MEASURES[0], change).is_none());
+    }
+
+    #[test]
+    fn a_seed_is_compared_with_its_own_alone_and_one_base_model_with_every_seed() {
+        let value = |v, model: &str| metric("cosine_gap", v, model, &[("layer", "1")]);
+        let metrics = [
+            value(0.1, "arm=base"),
+            value(0.5, "arm=parallel,stage=sft,seed=0"),
+            value(0.9, "arm=parallel,stage=sft,seed=1"),
+            value(0.2, "arm=nonparallel,stage=sft,seed=0"),
+        ];
+        let space = Space::new(&metrics).unwrap();
+        let names = Names::new(&[], names::languages(None).unwrap()).unwrap();
+        let contrasts = vec![("parallel".to_string(), "nonparallel".to_string())];
+        let view = View { names: &names, space: &space, models: space.models(&[]).0, contrasts };
+        let reading = space.readings().into_iter().next().unwrap().clone();
+        let rounded = |change: &Change| -> Vec<i64> {
+            let found = view.change(&reading, 1, &MEASURES[1], change).unwrap();
+            found.iter().map(|v| (v * 10.0).round() as i64).collect()
+        };
+        let found: Vec<_> = view.changes("sft").iter().map(|c| (c.name.clone(), rounded(c))).collect();
+        assert_eq!(
+            found,
+            [("parallel − nonparallel".to_string(), vec![3]), ("parallel − base".to_string(), vec![4, 8])]
+        );
+        assert_eq!(view.missing(), ["arm nonparallel, stage sft, seed 1"]);
     }
 }

@@ -196,7 +196,7 @@ impl Page<'_> {
         for block in &self.results.blocks {
             for contrast in &block.contrasts {
                 for (column, entry) in self.plan.columns().iter().zip(&contrast.entries) {
-                    intervals += usize::from(entry.gain.is_some());
+                    intervals += [&entry.gain, &entry.after].into_iter().flatten().count();
                     single |= entry.gain.as_ref().is_some_and(|g| g.seeds.len() == 1);
                     table.row(vec![
                         temperature_name(block.temperature),
