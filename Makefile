@@ -56,6 +56,7 @@ test: setup ## everything that CI runs: unit, property and command tests, the fi
 	pipelines/test-readme.sh
 	$(MAKE) --no-print-directory smoke-run
 	pipelines/test-redo.sh
+	pipelines/test-few.sh
 
 kernels-shim: ## every CUDA kernel on the CPU, against the CPU op, under the sanitizers (part of `make test`)
 	$(CARGO) test --release --locked --workspace --test shim

@@ -74,7 +74,7 @@ $(R)/base-1.parquet $(R)/base-2.parquet: $(R)/%.parquet: $(P)/%.toml $(R)/tokeni
 	cog-mix base --config $< $(PROGRAMS) --problems $(PROBLEMS) --tokenizer $(R)/tokenizer -o $@
 
 $(R)/mix/manifest.json: $(R)/groups.parquet $(R)/tokenizer/tokenizer.json $(P)/mix.toml
-	cog-mix sft --config $(P)/mix.toml --groups $(R)/groups.parquet --programs $(PROGRAMS) --problems $(PROBLEMS) --tokenizer $(R)/tokenizer -o $(@D)
+	cog-mix sft --config $(P)/mix.toml --languages $(call usable,$(SFT_LANGUAGES)) --groups $(R)/groups.parquet --programs $(PROGRAMS) --problems $(PROBLEMS) --tokenizer $(R)/tokenizer -o $(@D)
 
 $(R)/prompts-rl.jsonl: $(R)/tokenizer/tokenizer.json $(P)/prompts-rl.toml $(TOLD)/rl
 	cog-mix prompts --config $(P)/prompts-rl.toml --languages $(SOURCE) --problems $(PROBLEMS) --tokenizer $(R)/tokenizer -o $@
@@ -137,10 +137,10 @@ $(foreach s,$(SEEDS),$(eval $(call seed-rules,$(s)))$(foreach a,$(ARMS),$(eval $
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 $(R)/transfer.md: $(JUDGED-eval) $(P)/score.toml $(TOLD)/rows
-	cog-score transfer --config $(P)/score.toml --source $(SOURCE) --targets=$(call usable,$(TARGETS)) --manifest $(R)/mix/manifest.json --csv $(R)/transfer.csv --svg $(R)/transfer.svg -o $@ $(JUDGED-eval)
+	cog-score transfer --config $(P)/score.toml --source $(SOURCE) --targets $(call join-by-comma,$(TARGETS)) --manifest $(R)/mix/manifest.json --csv $(R)/transfer.csv --svg $(R)/transfer.svg -o $@ $(JUDGED-eval)
 
 $(R)/dev.md: $(JUDGED-dev) $(P)/score.toml $(TOLD)/rows
-	cog-score transfer --config $(P)/score.toml --source $(SOURCE) --targets=$(call usable,$(TARGETS)) --svg $(R)/dev.svg -o $@ $(JUDGED-dev)
+	cog-score transfer --config $(P)/score.toml --source $(SOURCE) --targets $(call join-by-comma,$(TARGETS)) --svg $(R)/dev.svg -o $@ $(JUDGED-dev)
 
 $(R)/latent.md: $(LATENT) $(P)/latent.toml $(TOLD)/rows
 	cog-score latent --config $(P)/latent.toml --svg $(R)/latent.svg -o $@ $(LATENT)
