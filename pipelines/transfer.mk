@@ -22,6 +22,9 @@ join-by-comma = $(subst $(space),$(comma),$(strip $(1)))
 # The languages of a list whose toolchains are on this machine (all of them before the judge is built).
 USABLE := $(if $(wildcard $(BIN)/cog-judge),$(shell $(BIN)/cog-judge languages --names 2>/dev/null))
 usable = $(call join-by-comma,$(if $(USABLE),$(filter $(USABLE),$(1)),$(1)))
+ifneq ($(filter transfer-run transfer-dev,$(MAKECMDGOALS)),)
+$(if $(filter $(SOURCE),$(or $(USABLE),$(SOURCE))),,$(error no toolchain for $(SOURCE), on which RL trains; see cog-judge languages))
+endif
 
 PROBLEMS := $(R)/world/problems.jsonl
 PROGRAMS := $(R)/world/programs.parquet
