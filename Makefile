@@ -51,11 +51,17 @@ smoke-run:
 	cog-check runs/smoke/world/problems.jsonl runs/smoke/world/programs.parquet runs/smoke/groups.parquet runs/smoke/mix/*.parquet
 
 # Tools and tests are built by one command, with one set of features, so that nothing is compiled twice.
+# What passing tests print is shown, since a test that was skipped says so there; the end repeats it.
 test: setup ## everything that CI runs: unit, property and command tests, the five-line pipe, the smoke run
 	$(CARGO) build --release --locked --workspace --bins --tests
-	$(CARGO) test --release --locked --workspace
+	mkdir -p runs
+	$(CARGO) test --release --locked --workspace -- --show-output 2>&1 | tee runs/test.txt
+	pipelines/test-setup.sh
 	pipelines/test-readme.sh
 	$(MAKE) --no-print-directory smoke-run
+	pipelines/test-redo.sh
+	pipelines/test-few.sh
+	grep -E '^(SKIPPED|NOT RUN):' runs/test.txt | sort | uniq -c || echo 'nothing was skipped'
 
 kernels-shim: ## every CUDA kernel on the CPU, against the CPU op, under the sanitizers (part of `make test`)
 	$(CARGO) test --release --locked --workspace --test shim
