@@ -10,6 +10,7 @@ mod manifest;
 mod mutate;
 mod plan;
 mod programs;
+mod rivals;
 mod run;
 mod split;
 mod statement;

@@ -8,13 +8,17 @@ use rayon::prelude::*;
 use crate::draw::{self, Difficulty};
 use crate::inputs;
 use crate::interpret::interpret;
-use crate::ir::{Op, Pipeline, Source};
-use crate::mutate::{Mutant, mutants, without};
+use crate::ir::{Pipeline, Source};
+use crate::mutate::{Mutant, mutants};
+use crate::rivals::{neighbours, reductions};
 use crate::split::Shares;
 use crate::statement::statement;
 
-/// Inputs tried for a problem's tests, and outputs' share that one value may take.
-const CANDIDATES: usize = 28;
+/// Inputs tried for a problem's tests, of these sizes: mostly small, and some in which rare elements come up more than
+/// once.
+const SIZES: [usize; 32] = [
+    1, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 7, 7, 8, 8, 9, 9, 10, 10, 10, 11, 11, 12, 12, 15, 24, 33, 40,
+];
 /// Tests that must tell a problem from the same without one of its operations.
 const WITNESSES: usize = 2;
 /// Candidates are drawn in batches of this size, each batch in parallel.
@@ -180,7 +184,7 @@ pub fn behaviour(pipeline: &Pipeline, battery: &[String]) -> u64 {
     Key::new(0).with("behaviour").with(text.as_str()).bits(0)
 }
 
-/// Chooses tests that tell the pipeline from its mutants, smallest input first.
+/// Chooses tests that tell the pipeline from its rivals, smallest input first.
 ///
 /// # Errors
 /// When no tests show that every operation matters, or outputs hardly vary.
@@ -192,8 +196,8 @@ pub fn tests(
 ) -> Result<Vec<Case>, Rejection> {
     let total = public + hidden;
     let mut cases: Vec<Case> = Vec::new();
-    for i in 0..CANDIDATES {
-        let input = inputs::input(pipeline.source, 1 + i * 12 / CANDIDATES, stream);
+    for size in SIZES {
+        let input = inputs::input(pipeline.source, size, stream);
         let size = inputs::size(pipeline.source, &input);
         if let Some(output) = interpret(pipeline, &input)
             && !cases.iter().any(|c| c.input == input)
@@ -207,23 +211,21 @@ pub fn tests(
     let differs = |rival: &Pipeline| -> Vec<bool> {
         cases.iter().map(|c| interpret(rival, &c.input).is_none_or(|o| !same(&o, &c.output))).collect()
     };
-    let reduced: Vec<Pipeline> = reductions(pipeline);
+    let reduced = reductions(pipeline);
     let mut witnesses: Vec<Vec<bool>> = reduced.iter().map(differs).collect();
     if witnesses.iter().any(|w| w.iter().filter(|&&w| w).count() < WITNESSES) {
         return Err(Rejection::Redundant);
     }
-    let rivals: Vec<Pipeline> =
-        reduced.iter().cloned().chain(mutants(pipeline).into_iter().map(|m| m.pipeline)).collect();
-    witnesses.extend(rivals[reduced.len()..].iter().map(differs));
+    witnesses.extend(neighbours(pipeline).iter().map(differs));
 
     // Greedy: the input that adds most evidence, where evidence for one rival is worth less the second time, and an
     // output seen before is worth less than a new one.
     let mut chosen: Vec<usize> = Vec::new();
-    let mut seen = vec![0usize; rivals.len()];
+    let mut seen = vec![0usize; witnesses.len()];
     while chosen.len() < total {
         let worth = |i: usize| -> usize {
             let repeated = chosen.iter().filter(|&&j| cases[j].output == cases[i].output).count();
-            let evidence: usize = (0..rivals.len())
+            let evidence: usize = (0..witnesses.len())
                 .filter(|&r| witnesses[r][i])
                 .map(|r| match seen[r] {
                     0 if r < reduced.len() => 16,
@@ -236,7 +238,7 @@ pub fn tests(
         };
         let left = (0..cases.len()).filter(|i| !chosen.contains(i));
         let Some(best) = left.max_by_key(|&i| (worth(i), std::cmp::Reverse(i))) else { break };
-        for r in 0..rivals.len() {
+        for r in 0..witnesses.len() {
             seen[r] += usize::from(witnesses[r][best]);
         }
         chosen.push(best);
@@ -257,15 +259,4 @@ pub fn tests(
         tests[i].public = true;
     }
     Ok(tests)
-}
-
-/// The pipeline without one of its operations, for each that can be left out and leave a well-typed one.
-pub fn reductions(pipeline: &Pipeline) -> Vec<Pipeline> {
-    let mut reduced: Vec<Pipeline> =
-        (0..pipeline.ops.len()).map(|i| without(pipeline, i)).filter(Pipeline::is_well_typed).collect();
-    if pipeline.scalar.is_some() {
-        reduced.push(Pipeline { scalar: None, ..pipeline.clone() });
-    }
-    debug_assert!(reduced.iter().all(|p| p.ops.iter().all(|op: &Op| pipeline.ops.contains(op))));
-    reduced
 }

@@ -6,12 +6,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use cognate_random::Key;
+use rayon::prelude::*;
 
 use crate::draw::{self, Difficulty, Level};
 use crate::emit::{EMITTERS, emit};
 use crate::inputs;
 use crate::interpret::interpret;
 use crate::ir::{Form, Op, Pipeline, Scalar, Sink, Source};
+use crate::rivals;
 use crate::split::Shares;
 use crate::statement::statement;
 use crate::world::{self, Options, Problem, Rejection, World};
@@ -131,12 +133,34 @@ fn tests_are_ordered_agree_with_the_interpreter_and_tell_every_reduction() {
         for test in &problem.tests {
             assert_eq!(interpret(&problem.pipeline, &test.input).as_ref(), Some(&test.output));
         }
-        for reduced in world::reductions(&problem.pipeline) {
+        for reduced in rivals::reductions(&problem.pipeline) {
             let told =
                 problem.tests.iter().any(|t| interpret(&reduced, &t.input).as_ref() != Some(&t.output));
             assert!(told, "{reduced} passes the tests of {}", problem.pipeline);
         }
     }
+}
+
+/// With as few tests as the tiny preset has: a right answer to one problem is hardly ever taken for one to another.
+#[test]
+fn few_problems_pass_the_tests_of_others() {
+    let mut options = options(4000, Level::Tiny);
+    options.hidden = 4;
+    let world = world::make(&options, |_| {}).unwrap();
+    let passes = |rival: &Pipeline, problem: &Problem| {
+        rival.source == problem.pipeline.source
+            && rival != &problem.pipeline
+            && problem.tests.iter().all(|t| interpret(rival, &t.input).as_ref() == Some(&t.output))
+    };
+    let mistaken: Vec<String> = world
+        .problems
+        .par_iter()
+        .filter_map(|problem| {
+            let rival = world.problems.iter().find(|rival| passes(&rival.pipeline, problem))?;
+            Some(format!("{} passes the tests of {}", rival.pipeline, problem.pipeline))
+        })
+        .collect();
+    assert!(mistaken.len() * 50 < world.problems.len(), "{}: {mistaken:#?}", mistaken.len());
 }
 
 /// The battery decides what is the same; inputs that it does not hold must not disagree with it.
