@@ -50,9 +50,13 @@ fn help_and_man_page_show_examples_and_completions_come_in_both_spellings() {
         }
         // As `man` would print it.
         let man = said(&["--man"]).replace("\\-", "-").replace("\\e", "\\").replace("\n\\&", "\n");
-        let example = help.lines().nth(1).unwrap().trim();
-        if !man.contains(&format!(".SH EXAMPLES\n.nf\n{example}\n")) || !man.contains("Exit status: 0 done") {
-            failures.push(format!("cog-{tool} --man lacks {example:?}"));
+        // Line by line: what --help had to wrap could not be copied from there.
+        let shown = help.lines().skip(1).take_while(|l| !l.is_empty()).map(|l| format!("{}\n", &l[2..]));
+        let examples: String = shown.collect();
+        if !man.contains(&format!(".SH EXAMPLES\n.nf\n{examples}.fi\n"))
+            || !man.contains("Exit status: 0 done")
+        {
+            failures.push(format!("cog-{tool} --man lacks {examples}"));
         }
         let completions = said(&["--completions", "bash"]);
         if !completions.contains(&format!("cog-{tool}")) || said(&["--completions=bash"]) != completions {
