@@ -17,7 +17,7 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   cog-mix tokenizer programs.parquet --problems problems.jsonl --vocab 1024 -o tok
   cog-mix base programs.parquet --problems problems.jsonl --tokenizer tok --tokens 9000 -o b.parquet
-  cog-mix sft --groups groups.parquet --problems problems.jsonl --tokenizer tok --tokens 90000 -o mix
+  cog-mix sft --groups groups.parquet --problems problems.jsonl --tokenizer tok --tokens 9000 -o mix
   cog-mix prompts --problems problems.jsonl --languages python --tokenizer tok -o prompts.jsonl";
 
 const NEXT: &str = "The usual next tools: cog-train lm|sft for packed files, cog-sample for prompts.";
