@@ -117,10 +117,6 @@ fn foreign(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
 /// Iterates over the lines of a JSONL stream; blank lines are skipped. After a data error iteration can go on.
 pub struct Lines {
     input: Box<dyn BufRead + Send>,
@@ -186,11 +182,15 @@ impl Lines {
                     return Some(Err(Error::data(place(), format!("not valid UTF-8 at byte {at}"))));
                 }
             };
+            // Serde would take a list for a struct.
+            if !text.trim_start().starts_with('{') {
+                let reason = match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+                    Ok(_) => "not a JSON object".to_owned(),
+                    Err(e) => describe_json(&e, terminated),
+                };
+                return Some(Err(Error::data(place(), reason)));
+            }
             let schema = match serde_json::from_str::<SchemaOnly>(&text) {
-                // Serde takes a list for a struct, field by field.
-                _ if !text.trim_start().starts_with('{') && is_json(&text) => {
-                    return Some(Err(Error::data(place(), "not a JSON object")));
-                }
                 Ok(s) => s.schema.map(Cow::into_owned),
                 Err(e) => return Some(Err(Error::data(place(), describe_json(&e, terminated)))),
             };
