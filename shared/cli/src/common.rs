@@ -10,6 +10,18 @@ use crate::Progress;
 /// Set on each option, not on the struct: there it would also claim the flags that a tool lists after it.
 const HEADING: &str = "Common options";
 
+/// Records that `--keep-going` passed over, for the line at the end.
+static SKIPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Says how many records were skipped, if any.
+pub(crate) fn report_skipped() {
+    match SKIPPED.load(Ordering::Relaxed) {
+        0 => {}
+        1 => crate::say("1 bad record skipped"),
+        n => crate::say(format_args!("{n} bad records skipped")),
+    }
+}
+
 /// Options shared by every tool.
 #[derive(Debug, clap::Args)]
 pub struct Common {
@@ -43,8 +55,6 @@ pub struct Common {
     /// Print completions for a shell (bash, zsh, fish, elvish, powershell) and exit.
     #[arg(long, value_name = "SHELL", global = true, help_heading = HEADING)]
     completions: Option<String>,
-    #[arg(skip)]
-    skipped: AtomicU64,
 }
 
 impl Common {
@@ -70,29 +80,29 @@ impl Common {
     /// The error itself, where it must not be skipped.
     pub fn skip(&self, error: cognate_records::Error) -> anyhow::Result<()> {
         if self.keep_going && error.is_data() {
-            self.skipped.fetch_add(1, Ordering::Relaxed);
-            eprintln!("skipped: {}", crate::exit::harmless(&error.to_string()));
+            SKIPPED.fetch_add(1, Ordering::Relaxed);
+            crate::say(format_args!("skipped: {error}"));
             return Ok(());
         }
         Err(error.into())
     }
 
-    /// Records skipped so far.
-    pub fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
-    }
-
     /// One line on stderr, unless `--quiet`.
     pub fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("{}", crate::exit::harmless(&text.to_string()));
+            crate::say(text);
         }
     }
 
     /// Starts the history of an output: this tool with its arguments, without what cannot change the result (thread
     /// count, verbosity) or would differ between machines (folders).
     pub fn provenance(&self, tool: &str, version: &str) -> Provenance {
-        Provenance::step(tool, version, arguments(std::env::args().skip(1)), Some(self.seed))
+        Provenance::step(
+            tool,
+            version,
+            arguments(std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned())),
+            Some(self.seed),
+        )
     }
 }
 

@@ -37,6 +37,14 @@ pub fn usage(reason: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Usage(reason.into()))
 }
 
+/// A folder that the tool will write may stand in the place of what is there; said before the work, not after it.
+///
+/// # Errors
+/// A usage error that names what would be lost.
+pub fn output_folder(path: &std::path::Path) -> anyhow::Result<()> {
+    cognate_output::replaceable(path).map_err(|e| usage(e.to_string()))
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io_kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
@@ -97,15 +105,27 @@ fn message(error: &anyhow::Error) -> String {
     text
 }
 
-/// `println!` panics when stdout is closed; that is no fault of the tool.
-pub(crate) fn quiet_broken_pipe_panics() {
+/// A line on stderr. Where nobody can be told any more (a closed pipe, a full disk) the work goes on: `eprintln!` would
+/// panic.
+pub fn say(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{}", harmless(&text.to_string()));
+}
+
+/// `println!` panics when stdout cannot be written. A closed pipe is no fault of the tool; a full disk is a failure like
+/// any other.
+pub(crate) fn no_panic_on_stdout() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let text = info.payload().downcast_ref::<String>().map_or("", String::as_str);
-        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+        let Some(reason) = text.strip_prefix("failed printing to ").filter(|t| t.starts_with("stdout"))
+        else {
+            return default(info);
+        };
+        if reason.contains("Broken pipe") {
             std::process::exit(0);
         }
-        default(info);
+        say(format_args!("error: {reason}"));
+        std::process::exit(1);
     }));
 }
 

@@ -16,7 +16,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 pub use common::Common;
 pub use config::tables as config_tables;
-pub use exit::{Rejected, Usage, rejected, usage};
+pub use exit::{Rejected, Usage, output_folder, rejected, say, usage};
 pub use progress::Progress;
 
 /// Appended to every `--help`.
@@ -41,7 +41,7 @@ pub fn main_with<C: CommandFactory + FromArgMatches>(
     run: impl FnOnce(C) -> anyhow::Result<()>,
 ) -> ExitCode {
     cognate_output::remove_on_signals();
-    exit::quiet_broken_pipe_panics();
+    exit::no_panic_on_stdout();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let command = with_exit_codes(C::command()).color(color::chosen(&arguments));
     if let Some(code) = generate::requested(&command, &arguments) {
@@ -63,7 +63,9 @@ pub fn main_with<C: CommandFactory + FromArgMatches>(
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    match C::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(run) {
+    let outcome = C::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(run);
+    common::report_skipped();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => exit::report(&e),
     }

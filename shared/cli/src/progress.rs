@@ -56,7 +56,7 @@ impl Progress {
                     && last.elapsed() >= EVERY
                 {
                     *last = Instant::now();
-                    eprintln!("{}", self.line());
+                    crate::say(self.line());
                 }
             }
             Mode::Quiet => {}
@@ -81,9 +81,9 @@ impl Progress {
         match &self.mode {
             Mode::Bar(bar) => {
                 bar.finish_and_clear();
-                eprintln!("{}", self.line());
+                crate::say(self.line());
             }
-            Mode::Lines { .. } => eprintln!("{}", self.line()),
+            Mode::Lines { .. } => crate::say(self.line()),
             Mode::Quiet => {}
         }
     }

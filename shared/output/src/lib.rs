@@ -5,12 +5,15 @@
 //! nothing behind. A killed process (SIGKILL) can leave a file named `.NAME.XXXXXX.tmp`, never a file under
 //! the final name.
 
+mod place;
 mod signals;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use place::behind_links;
+pub use place::{replaceable, written_in_place};
 pub use signals::{hold_signals, interrupted, remove_on_signals, signal};
 
 fn parent_of(path: &Path) -> &Path {
@@ -34,8 +37,8 @@ fn sync_dir(dir: &Path) {
     }
 }
 
-/// A file that replaces `path` in one step when committed. Parent directories are created. What is there and is no
-/// plain file (`/dev/null`, a named pipe) is written to as it is: replacing a device would break the machine.
+/// A file that replaces `path` in one step when committed. Parent directories are created. Links are followed, and what
+/// is [`written_in_place`] is written to.
 #[derive(Debug)]
 pub struct AtomicFile {
     temporary: Option<tempfile::NamedTempFile>,
@@ -47,10 +50,12 @@ impl AtomicFile {
     /// # Errors
     /// When the parent directory cannot be created or written.
     pub fn create(path: &Path) -> io::Result<Self> {
-        if fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
-            let device = File::options().write(true).open(path)?;
+        if written_in_place(path) {
+            // Behind `>> log` there is something already.
+            let device = File::options().append(true).open(path)?;
             return Ok(Self { temporary: None, device: Some(device), path: path.to_path_buf() });
         }
+        let path = &behind_links(path);
         let parent = parent_of(path);
         fs::create_dir_all(parent)?;
         let temporary = tempfile::Builder::new()
@@ -120,7 +125,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.commit()
 }
 
-/// A directory that appears at `path` in one step when committed; an existing one is replaced.
+/// A directory that appears at `path` in one step when committed; an existing one is replaced where it is
+/// [`replaceable`].
 #[derive(Debug)]
 pub struct AtomicDir {
     temporary: Option<tempfile::TempDir>,
@@ -129,10 +135,12 @@ pub struct AtomicDir {
 
 impl AtomicDir {
     /// # Errors
-    /// When the parent directory cannot be created or written.
+    /// When the parent directory cannot be created or written, or what is at `path` is not [`replaceable`].
     pub fn create(path: &Path) -> io::Result<Self> {
+        let path = &behind_links(path);
         let parent = parent_of(path);
         fs::create_dir_all(parent)?;
+        replaceable(path)?;
         let temporary = tempfile::Builder::new()
             .prefix(&temporary_prefix(path)?)
             .suffix(".tmp")
@@ -220,6 +228,52 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", &path).unwrap();
         write_file(&path, b"gone").unwrap();
         assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_open_file_is_written_to_under_its_names() {
+        use std::os::fd::AsRawFd;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, "before\n").unwrap();
+        let log = File::options().append(true).open(&path).unwrap();
+        // As /dev/stdout is: a link to a name in /proc.
+        let link = dir.path().join("stdout");
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{}", log.as_raw_fd()), &link).unwrap();
+        write_file(&link, b"more\n").unwrap();
+        write_file(Path::new(&format!("/dev/fd/{}", log.as_raw_fd())), b"end\n").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before\nmore\nend\n");
+    }
+
+    #[test]
+    fn links_stay_and_lead_to_the_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, folder) = (dir.path().join("run-5.jsonl"), dir.path().join("run-5"));
+        fs::write(&file, "old").unwrap();
+        fs::create_dir(&folder).unwrap();
+        for (link, to) in [("latest.jsonl", &file), ("latest", &folder)] {
+            std::os::unix::fs::symlink(to, dir.path().join(link)).unwrap();
+        }
+        write_file(&dir.path().join("latest.jsonl"), b"new").unwrap();
+        AtomicDir::create(&dir.path().join("latest")).unwrap().commit().unwrap();
+        for link in ["latest.jsonl", "latest"] {
+            assert!(fs::symlink_metadata(dir.path().join(link)).unwrap().is_symlink(), "{link}");
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn what_is_no_output_is_not_replaced_by_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.tex"), "years").unwrap();
+        for path in [dir.path().to_path_buf(), dir.path().join("thesis.tex")] {
+            let refused = AtomicDir::create(&path).unwrap_err();
+            assert!(refused.to_string().contains("is not replaced"), "{refused}");
+        }
+        assert_eq!(fs::read_to_string(dir.path().join("thesis.tex")).unwrap(), "years");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

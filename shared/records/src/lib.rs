@@ -21,7 +21,7 @@ pub use arrow_columns::column_names;
 pub use error::{Error, Result};
 pub use lines::{Line, LineWriter, Lines};
 pub use provenance::{Input, Provenance, Step};
-pub use reader::{Format, Reader, detect_format};
+pub use reader::{Format, Reader, batch_rows, detect_format, is_stream};
 pub use types::*;
 pub use writer::{Writer, WriterOptions};
 

@@ -107,6 +107,16 @@ pub(crate) fn describe_json(e: &serde_json::Error, terminated: bool) -> String {
     }
 }
 
+/// What a stream is that begins so, where it is known and no JSONL.
+fn foreign(start: &[u8]) -> Option<&'static str> {
+    match start {
+        [b'P', b'A', b'R', b'1', ..] => Some("this is Parquet, which is read from a file; a stream is JSONL"),
+        [0x1f, 0x8b, ..] => Some("compressed with gzip; unpack it first, as in zcat FILE | TOOL -"),
+        [0xef, 0xbb, 0xbf, ..] => Some("begins with a byte order mark, which JSON must not"),
+        _ => None,
+    }
+}
+
 /// Iterates over the lines of a JSONL stream; blank lines are skipped. After a data error iteration can go on.
 pub struct Lines {
     input: Box<dyn BufRead + Send>,
@@ -130,10 +140,7 @@ impl Lines {
 
     /// `name` stands in messages.
     pub fn new(name: &str, input: impl Read + Send + 'static) -> Self {
-        Self::buffered(name, Box::new(BufReader::with_capacity(1 << 16, input)))
-    }
-
-    pub(crate) fn buffered(name: &str, input: Box<dyn BufRead + Send>) -> Self {
+        let input = Box::new(BufReader::with_capacity(1 << 16, input));
         Self { input, file: name.into(), number: 0, ended: false }
     }
 
@@ -161,6 +168,10 @@ impl Lines {
             if bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
+            if let (1, Some(reason)) = (self.number, foreign(&bytes)) {
+                self.ended = true;
+                return Some(Err(Error::data(format!("{}:1", self.file), reason)));
+            }
             if terminated {
                 bytes.pop();
             }
@@ -171,6 +182,14 @@ impl Lines {
                     return Some(Err(Error::data(place(), format!("not valid UTF-8 at byte {at}"))));
                 }
             };
+            // Serde would take a list for a struct.
+            if !text.trim_start().starts_with('{') {
+                let reason = match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+                    Ok(_) => "not a JSON object".to_owned(),
+                    Err(e) => describe_json(&e, terminated),
+                };
+                return Some(Err(Error::data(place(), reason)));
+            }
             let schema = match serde_json::from_str::<SchemaOnly>(&text) {
                 Ok(s) => s.schema.map(Cow::into_owned),
                 Err(e) => return Some(Err(Error::data(place(), describe_json(&e, terminated)))),
@@ -280,5 +299,31 @@ impl LineWriter {
                     .map_err(|e| Error::io(&self.path, e))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_error(bytes: &[u8]) -> String {
+        let found = Lines::new("x", io::Cursor::new(bytes.to_vec())).find_map(Result::err);
+        found.map_or_else(String::new, |e| e.to_string())
+    }
+
+    #[test]
+    fn what_is_no_jsonl_is_called_by_its_name() {
+        assert_eq!(first_error(b"{}\n5\n"), "x:2: not a JSON object");
+        assert_eq!(first_error(b"[\"program/1\"]\n"), "x:1: not a JSON object");
+        assert_eq!(first_error(b"[1\n"), "x:1: not valid JSON: EOF while parsing a list, column 2");
+        for (start, says) in [
+            (&b"\x1f\x8b\x08\0"[..], "gzip"),
+            (b"\xef\xbb\xbf{}\n", "byte order mark"),
+            (b"PAR1\x15\x04", "Parquet"),
+        ] {
+            let error = first_error(start);
+            assert!(error.starts_with("x:1: ") && error.contains(says), "{error}");
+        }
+        assert_eq!(first_error(b" {} \r\n{\"schema\":null}\n"), "");
     }
 }

@@ -52,12 +52,13 @@ impl Provenance {
         Self { steps: Vec::new(), current }
     }
 
-    /// Adds an input file with its hash and its own history. `-` (stdin) adds nothing: a pipe has no history.
+    /// Adds an input file with its hash and its own history. `-` (stdin) or another stream adds nothing: a pipe has no
+    /// history, and what it carried is gone.
     ///
     /// # Errors
     /// When the file cannot be read or its history is damaged.
     pub fn input(mut self, path: &Path) -> Result<Self> {
-        if path.as_os_str() == "-" {
+        if path.as_os_str() == "-" || crate::is_stream(path) {
             return Ok(self);
         }
         let earlier = of_file(path)?;
@@ -122,11 +123,14 @@ impl Provenance {
         }
     }
 
-    /// Writes the sidecar of `path`.
+    /// Writes the sidecar of `path`; a stream has none.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write_beside(&self, path: &Path) -> Result<()> {
+        if cognate_output::written_in_place(path) {
+            return Ok(());
+        }
         let sidecar = Self::sidecar(path);
         let text = self.to_text() + "\n";
         cognate_output::write_file(&sidecar, text.as_bytes()).map_err(|e| Error::io(&sidecar, e))
@@ -165,15 +169,18 @@ fn of_file(path: &Path) -> Result<Option<Provenance>> {
     Provenance::beside(path)
 }
 
-/// XXH3-128 of a file's bytes, or of a directory's `config.json`, `tokenizer.json` and `model.safetensors`.
+/// XXH3-128 of a file's bytes, or of a directory's `config.json`, `tokenizer.json` and weights, in the order of their names.
 fn hash_file(path: &Path) -> Result<String> {
     let mut hash = Xxh3::new();
     if path.is_dir() {
-        for name in ["config.json", "tokenizer.json", "model.safetensors"] {
-            let inside = path.join(name);
-            if inside.exists() {
-                hash_into(&inside, &mut hash)?;
-            }
+        let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;
+        let files = entries.flatten().map(|e| e.path());
+        let mut weights: Vec<PathBuf> =
+            files.filter(|f| f.extension().is_some_and(|e| e == "safetensors")).collect();
+        weights.sort();
+        let named = ["config.json", "tokenizer.json"].map(|name| path.join(name));
+        for inside in named.into_iter().filter(|f| f.exists()).chain(weights) {
+            hash_into(&inside, &mut hash)?;
         }
     } else {
         hash_into(path, &mut hash)?;

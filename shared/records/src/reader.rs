@@ -1,11 +1,13 @@
 //! Reads records of one type from JSONL or Parquet; the format is recognised from the bytes.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek};
+use std::io::{self, Seek};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use crate::lines::{Lines, check_schema, describe_json};
 use crate::{Error, Provenance, Record, Result};
@@ -19,11 +21,19 @@ pub enum Format {
     Parquet,
 }
 
-/// The format of a file by its first bytes.
+/// Whether the path is a pipe or a device (`<(command)`, `/dev/stdin`), which can be opened and read only once.
+pub fn is_stream(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir())
+}
+
+/// The format of a file by its first bytes; of a stream nothing is read, it carries JSONL.
 ///
 /// # Errors
 /// When the file cannot be read.
 pub fn detect_format(path: &Path) -> Result<Format> {
+    if is_stream(path) {
+        return Ok(Format::Jsonl);
+    }
     let mut magic = [0; 4];
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     match io::Read::read_exact(&mut file, &mut magic) {
@@ -54,7 +64,7 @@ impl<T: Record> Reader<T> {
     /// When the file cannot be opened, is a damaged Parquet file, or a Parquet file of another schema.
     pub fn open(path: &Path) -> Result<Self> {
         if path.as_os_str() == "-" {
-            return Self::from_stdin();
+            return Ok(Self::new(Source::Jsonl(Lines::open(path)?), "stdin".into(), None));
         }
         let name = path.display().to_string();
         if detect_format(path)? == Format::Parquet {
@@ -66,18 +76,6 @@ impl<T: Record> Reader<T> {
 
     fn new(source: Source, name: String, provenance: Option<Provenance>) -> Self {
         Self { source, name, provenance, ended: false, marker: std::marker::PhantomData }
-    }
-
-    fn from_stdin() -> Result<Self> {
-        let mut input = BufReader::with_capacity(1 << 16, io::stdin());
-        let start = input.fill_buf().map_err(|e| Error::io(Path::new("stdin"), e))?;
-        if start.starts_with(b"PAR1") {
-            return Err(Error::data(
-                "stdin",
-                "Parquet needs a file (it is read from its end); give the path instead of -",
-            ));
-        }
-        Ok(Self::new(Source::Jsonl(Lines::buffered("stdin", Box::new(input))), "stdin".into(), None))
     }
 
     fn from_parquet(path: &Path, name: String) -> Result<Self> {
@@ -97,7 +95,9 @@ impl<T: Record> Reader<T> {
             Some(text) => Some(Provenance::parse(&text).map_err(|e| Error::data(&name, e))?),
             None => None,
         };
-        let batches = builder.with_batch_size(256).build().map_err(|e| Error::data(&name, e.to_string()))?;
+        let batch = batch_rows(builder.metadata(), 256);
+        let built = unless_it_panics(|| builder.with_batch_size(batch).build().map_err(|e| e.to_string()));
+        let batches = built.and_then(|b| b).map_err(|e| Error::data(&name, e))?;
         let source = Source::Parquet { batches: Box::new(batches), rows: Vec::new().into_iter(), row: 0 };
         Ok(Self::new(source, name, provenance))
     }
@@ -106,6 +106,19 @@ impl<T: Record> Reader<T> {
     pub fn provenance(&self) -> Option<&Provenance> {
         self.provenance.as_ref()
     }
+}
+
+/// Rows to decode at a time, at most `most`: few where they are wide, so that a batch stays near 16 MiB.
+pub fn batch_rows(metadata: &ParquetMetaData, most: usize) -> usize {
+    const BYTES: i64 = 16 << 20;
+    let wide = |group: &RowGroupMetaData| group.total_byte_size() / group.num_rows().max(1);
+    let widest = metadata.row_groups().iter().map(wide).max().unwrap_or(0).max(1);
+    usize::try_from(BYTES / widest).unwrap_or(1).clamp(1, most)
+}
+
+/// The Parquet decoder trusts some numbers of a footer, and panics where they are damaged.
+fn unless_it_panics<R>(decode: impl FnOnce() -> R) -> std::result::Result<R, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(decode)).map_err(|_| "damaged Parquet file".to_owned())
 }
 
 /// One JSON object a row.
@@ -149,9 +162,10 @@ impl<T: Record> Iterator for Reader<T> {
                         decode_row(&text).map_err(|e| Error::data(format!("{}: row {row}", self.name), e)),
                     );
                 }
-                let batch = match batches.next()? {
-                    Ok(batch) => rows_of(&batch),
-                    Err(e) => Err(e.to_string()),
+                let batch = match unless_it_panics(|| batches.next()).transpose()? {
+                    Ok(Ok(batch)) => rows_of(&batch),
+                    Ok(Err(e)) => Err(e.to_string()),
+                    Err(e) => Err(e),
                 };
                 match batch {
                     Ok(texts) => *rows = texts.into_iter(),

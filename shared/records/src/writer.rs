@@ -19,6 +19,8 @@ use crate::{Error, LineWriter, Provenance, Record, Result};
 
 /// Rows gathered before they become an Arrow batch.
 const BATCH: usize = 256;
+/// Bytes of text gathered before they do, however few the rows: a record may hold megabytes, a batch not 2 GiB.
+const BATCH_BYTES: usize = 16 << 20;
 /// A row group is closed at this many encoded bytes, a bound on memory.
 const ROW_GROUP_BYTES: usize = 32 << 20;
 
@@ -31,7 +33,7 @@ pub struct WriterOptions {
 
 enum Sink {
     Jsonl(LineWriter),
-    Parquet { writer: Box<ArrowWriter<AtomicFile>>, schema: SchemaRef, rows: Vec<Value> },
+    Parquet { writer: Box<ArrowWriter<AtomicFile>>, schema: SchemaRef, rows: Vec<Value>, gathered: usize },
 }
 
 /// Dropped without [`Writer::finish`], it leaves no file.
@@ -82,7 +84,12 @@ impl<T: Record> Writer<T> {
                 let file = AtomicFile::create(path).map_err(|e| Error::io(path, e))?;
                 let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))
                     .map_err(|e| parquet_error(path, e))?;
-                Sink::Parquet { writer: Box::new(writer), schema, rows: Vec::with_capacity(BATCH) }
+                Sink::Parquet {
+                    writer: Box::new(writer),
+                    schema,
+                    rows: Vec::with_capacity(BATCH),
+                    gathered: 0,
+                }
             }
         };
         Ok(Self {
@@ -109,9 +116,11 @@ impl<T: Record> Writer<T> {
         })?;
         match &mut self.sink {
             Sink::Jsonl(out) => out.write_record(record),
-            Sink::Parquet { rows, .. } => {
-                rows.push(row_of(record));
-                if rows.len() >= BATCH { self.flush_rows() } else { Ok(()) }
+            Sink::Parquet { rows, gathered, .. } => {
+                let row = row_of(record);
+                *gathered += size_of_value(&row);
+                rows.push(row);
+                if rows.len() >= BATCH || *gathered >= BATCH_BYTES { self.flush_rows() } else { Ok(()) }
             }
         }
     }
@@ -128,7 +137,7 @@ impl<T: Record> Writer<T> {
     }
 
     fn flush_rows(&mut self) -> Result<()> {
-        let Sink::Parquet { writer, schema, rows } = &mut self.sink else { return Ok(()) };
+        let Sink::Parquet { writer, schema, rows, gathered } = &mut self.sink else { return Ok(()) };
         if rows.is_empty() {
             return Ok(());
         }
@@ -137,6 +146,7 @@ impl<T: Record> Writer<T> {
             ReaderBuilder::new(schema.clone()).with_batch_size(rows.len()).build_decoder().map_err(fault)?;
         decoder.serialize(rows).map_err(fault)?;
         rows.clear();
+        *gathered = 0;
         if let Some(batch) = decoder.flush().map_err(fault)? {
             writer.write(&batch).map_err(|e| parquet_error(&self.path, e))?;
         }
@@ -168,6 +178,16 @@ impl<T: Record> Writer<T> {
     }
 }
 
+/// About how many bytes it takes in a batch.
+fn size_of_value(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size_of_value).sum(),
+        Value::Object(fields) => fields.values().map(size_of_value).sum(),
+        _ => 8,
+    }
+}
+
 /// The record as a JSON object whose unknown fields are gathered in the text column `extra`.
 fn row_of<T: Record>(record: &T) -> Value {
     let mut known = record.clone();
@@ -177,4 +197,51 @@ fn row_of<T: Record>(record: &T) -> Value {
         fields.insert("extra".into(), Value::String(Value::Object(unknown).to_string()));
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Program, Reader};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    /// 2 MiB of text that hardly shrinks (xorshift, 6 bits a letter).
+    fn noise(mut x: u32) -> String {
+        let letter = |_| {
+            x ^= x << 13;
+            x ^= x >> 17;
+            x ^= x << 5;
+            char::from(b'0' + (x >> 8) as u8 % 64)
+        };
+        (0..2 << 20).map(letter).collect()
+    }
+
+    #[test]
+    fn wide_records_are_written_and_read_few_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wide.parquet");
+        let mut writer = Writer::<Program>::create(&path, WriterOptions::default()).unwrap();
+        let program = |i: u8| Program {
+            id: i.to_string(),
+            problem: "p".into(),
+            language: "c".into(),
+            source: noise(u32::from(i) + 1),
+            ..Program::default()
+        };
+        for i in 0..40 {
+            writer.write(&program(i)).unwrap();
+        }
+        writer.finish().unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let metadata = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().metadata().clone();
+        // 80 MB in batches of 16, each 12 when compressed: a row group is closed after the third.
+        assert_eq!(metadata.num_row_groups(), 2);
+        assert!(
+            (1..=16).contains(&crate::batch_rows(&metadata, BATCH)),
+            "{}",
+            crate::batch_rows(&metadata, BATCH)
+        );
+        let read: Vec<Program> = Reader::open(&path).unwrap().map(Result::unwrap).collect();
+        assert!(read.iter().zip(0..).all(|(p, i)| *p == program(i)) && read.len() == 40);
+    }
 }

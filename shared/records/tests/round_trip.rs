@@ -102,6 +102,45 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn numbers_come_back_to_the_last_bit(value in any::<f64>().prop_filter("JSON", |x| x.is_finite()), n in any::<u64>()) {
+        let metric = Metric {
+            name: "m".into(),
+            value,
+            extra: json!({"x": value, "n": n}).as_object().unwrap().clone(),
+            ..Metric::default()
+        };
+        both_formats(&[metric]);
+    }
+}
+
+#[test]
+fn a_damaged_footer_is_an_error_and_no_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.parquet");
+    write(&path, &[metric()]);
+    let whole = fs::read(&path).unwrap();
+    let mut refused = 0;
+    // The footer is nearly all of so small a file.
+    for at in 0..whole.len() {
+        for bit in [0, 6, 7] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << bit;
+            fs::write(&path, damaged).unwrap();
+            match std::panic::catch_unwind(|| read::<Metric>(&path)) {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    refused += 1;
+                    assert!(error.is_data(), "byte {at}, bit {bit}: {error}");
+                }
+                Err(_) => panic!("byte {at}, bit {bit}: a panic"),
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
+
 fn refused<T: Record + std::fmt::Debug>(text: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("in.jsonl");

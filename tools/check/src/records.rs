@@ -88,7 +88,7 @@ impl Checker<'_> {
     fn jsonl(&mut self, path: &Path, stdin: bool) -> anyhow::Result<Report> {
         let name = if stdin { "stdin".to_owned() } else { path.display().to_string() };
         let mut report = Report::new(&name, "jsonl", self.options.max_errors);
-        if self.options.provenance && !stdin {
+        if self.options.provenance && !stdin && !cognate_records::is_stream(path) {
             self.provenance_of_jsonl(path, &mut report);
         }
         let mut unnamed = false;

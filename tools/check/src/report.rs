@@ -50,9 +50,12 @@ impl Report {
     pub fn fault(&mut self, text: &str) {
         self.faults += 1;
         if self.faults <= self.max_shown {
-            eprintln!("{}", printable(text));
+            cognate_cli::say(printable(text));
         } else if self.faults == self.max_shown + 1 {
-            eprintln!("{}: more faults are counted, not shown (--max-errors)", printable(&self.file));
+            cognate_cli::say(format_args!(
+                "{}: more faults are counted, not shown (--max-errors)",
+                printable(&self.file)
+            ));
         }
     }
 

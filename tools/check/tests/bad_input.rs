@@ -182,6 +182,9 @@ fn a_full_device_behind_stdout_is_a_failure() {
         ("sample", &["--model", "{model}", "--prompts", "{prompt}", "--max-tokens", "4"]),
         ("probe", &["--model", "{model}", "--programs", "{program}"]),
         ("score", &["pass", "{rollout}"]),
+        ("synth", &["--problems", "5", "--dry-run"]),
+        ("judge", &["languages", "--names"]),
+        ("judge", &["clean", "--dry-run", "--json"]),
     ] {
         let Some(binary) = sibling(tool) else { continue };
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -130,9 +130,8 @@ pub fn run(common: &Common, filter: &Filter) -> anyhow::Result<()> {
 
 fn report(common: &Common, counts: &Counts, skipped: u64) {
     if common.json {
-        eprintln!(
-            "{}",
-            serde_json::json!({ "judged": counts.statuses, "extraction": counts.extraction, "skipped": skipped })
+        cognate_cli::say(
+            serde_json::json!({ "judged": counts.statuses, "extraction": counts.extraction, "skipped": skipped }),
         );
         return;
     }
@@ -206,9 +205,11 @@ fn write_all(
         }
     }
     progress.finish();
+    // Before the output takes its place, which may be that of an input.
+    let late = if follows || parquet { None } else { Some(history(common, filter)?) };
     out.finish()?;
-    if !follows && !parquet {
-        history(common, filter)?.write_beside(&filter.output)?;
+    if let Some(history) = late {
+        history.write_beside(&filter.output)?;
     }
     Ok(counts)
 }

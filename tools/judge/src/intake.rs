@@ -61,7 +61,7 @@ impl Intake {
                 Ok(()) => {}
                 Err(error) if keep_going && error.is_data() => {
                     self.desk.skip();
-                    eprintln!("skipped: {error}");
+                    cognate_cli::say(format_args!("skipped: {error}"));
                 }
                 Err(error) => return Err(error),
             }

@@ -361,10 +361,10 @@ impl Toolchains {
             }
         }
         if let Err(reason) = &outcome {
-            eprintln!(
+            cognate_cli::say(format_args!(
                 "warning: {}: preparing the toolchain failed, compiling will be slow: {reason}",
                 language.name
-            );
+            ));
         }
         let words = Words::read(&folder.join("lean/words")).map(Arc::new);
         prepared.insert(language.name.clone(), words.clone());
@@ -409,7 +409,10 @@ impl Toolchains {
         let complaint = complaint.trim();
         Ok(if finished.outcome.exit == Some(0) {
             if !complaint.is_empty() {
-                eprintln!("warning: {}: preparing the toolchain: {complaint}", language.name);
+                cognate_cli::say(format_args!(
+                    "warning: {}: preparing the toolchain: {complaint}",
+                    language.name
+                ));
             }
             Ok(())
         } else {

@@ -63,7 +63,7 @@ impl Shared {
     pub fn note(&self, text: String) {
         let mut said = self.said.lock().expect("no thread panics while it holds this");
         if !self.quiet && !said.contains(&text) {
-            eprintln!("note: {text}");
+            cognate_cli::say(format_args!("note: {text}"));
             said.push(text);
         }
     }

@@ -81,7 +81,7 @@ impl Iterator for Programs<'_> {
 /// When the file cannot be read, or its beginning is damaged.
 pub fn record_schema(path: &Path) -> Result<Option<String>> {
     use parquet::file::reader::{FileReader, SerializedFileReader};
-    if path.as_os_str() == "-" {
+    if path.as_os_str() == "-" || cognate_records::is_stream(path) {
         return Ok(None);
     }
     if detect_format(path)? == Format::Jsonl {

@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::path::Path;
 
-use cognate_records::{Error, Format, Lines, Result, detect_format};
+use cognate_records::{Error, Format, Lines, Result, batch_rows, detect_format};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use serde_json::Value;
 
-/// Rows of a Parquet batch; small, because one row may hold every test of a problem.
+/// Most rows of a Parquet batch; fewer where they are wide, for one may hold every test of a problem.
 const BATCH: usize = 64;
 
 enum Source {
@@ -42,8 +42,9 @@ impl Rows {
             let file = File::open(path).map_err(|e| Error::io(path, e))?;
             let builder = ParquetRecordBatchReaderBuilder::try_new(file)
                 .map_err(|e| Error::data(&name, format!("truncated or damaged Parquet file: {e}")))?;
+            let batch = batch_rows(builder.metadata(), BATCH);
             let batches =
-                builder.with_batch_size(BATCH).build().map_err(|e| Error::data(&name, e.to_string()))?;
+                builder.with_batch_size(batch).build().map_err(|e| Error::data(&name, e.to_string()))?;
             Source::Parquet { batches: Box::new(batches), rows: Vec::new().into_iter() }
         };
         Ok(Self { source, name, number: 0, ended: false })

@@ -62,7 +62,7 @@ fn write_report(path: Option<&Path>, report: &impl Serialize) -> anyhow::Result<
 /// A table for people, or JSON, on stderr: stdout belongs to the records.
 fn show(common: &Common, report: &impl Serialize, rows: &[Vec<String>]) -> anyhow::Result<()> {
     if common.json {
-        eprintln!("{}", serde_json::to_string(report)?);
+        cognate_cli::say(serde_json::to_string(report)?);
     } else {
         common.note(table::table(rows).trim_end());
     }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Builds what models are trained on and asked: tokenizers, base corpora, SFT arms at equal budgets, prompts.
 #[derive(Debug, Parser)]
-#[command(name = "cog-mix", version, after_help = AFTER)]
+#[command(name = "cog-mix", version, before_help = EXAMPLES, after_help = NEXT)]
 pub struct Cli {
     #[command(flatten)]
     pub common: cognate_cli::Common,
@@ -14,13 +14,13 @@ pub struct Cli {
     pub command: Command,
 }
 
-const AFTER: &str = "Examples:
-  cog-mix tokenizer programs.parquet --problems problems.jsonl --vocab 1024 -o tokenizer
-  cog-mix base programs.parquet --problems problems.jsonl --tokenizer tokenizer --tokens 1200000 -o base.parquet
-  cog-mix sft --groups groups.parquet --programs judged.jsonl --problems problems.jsonl --tokenizer tokenizer -o mix
-  cog-mix prompts --problems problems.jsonl --split rl --languages python --tokenizer tokenizer -o prompts.jsonl
+const EXAMPLES: &str = "Examples:
+  cog-mix tokenizer programs.parquet --problems problems.jsonl --vocab 1024 -o tok
+  cog-mix base programs.parquet --problems problems.jsonl --tokenizer tok --tokens 9000 -o b.parquet
+  cog-mix sft --groups groups.parquet --problems problems.jsonl --tokenizer tok --tokens 9000 -o mix
+  cog-mix prompts --problems problems.jsonl --languages python --tokenizer tok -o prompts.jsonl";
 
-The usual next tools: cog-train lm|sft for packed files, cog-sample for prompts.";
+const NEXT: &str = "The usual next tools: cog-train lm|sft for packed files, cog-sample for prompts.";
 
 /// Words of code: a name with one character before it (`.map`, ` print`, `(x`), one digit, a run of punctuation with
 /// the line end and the indentation after it (`:` + newline + four blanks), a line end with its indentation, white

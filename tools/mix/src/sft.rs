@@ -17,6 +17,7 @@ mod verification;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use anyhow::Context;
 use cognate_chat::Chat;
 use cognate_cli::{Common, config_tables, rejected};
 use cognate_random::Key;
@@ -36,6 +37,7 @@ use members::members;
 pub fn run(common: &Common, options: &cli::Sft) -> anyhow::Result<()> {
     common.threads();
     check(options)?;
+    cognate_cli::output_folder(&options.out)?;
     let arms = arms(config_tables(&common.config, "arm")?, options)?;
     let mut corpus = Corpus::open(common, &options.corpus)?;
     corpus.check_splits("--splits", &options.splits)?;
@@ -183,7 +185,8 @@ impl Builder<'_> {
         for path in inputs.chain([&options.tokenizer]).chain(&common.config) {
             provenance = provenance.input(path)?;
         }
-        let out = cognate_output::AtomicDir::create(&options.out)?;
+        let out = cognate_output::AtomicDir::create(&options.out)
+            .with_context(|| options.out.display().to_string())?;
         for ((arm, documents), sequences) in arms.iter().zip(full).zip(sequences) {
             let path = out.building().join(format!("{}.parquet", arm.name));
             pack::write(&path, &arm.name, sequences, documents, Provenance::clone(&provenance))?;

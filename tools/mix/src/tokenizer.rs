@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context;
 use cognate_chat::{Chat, TokenizerRecipe, byte_alphabet};
 use cognate_cli::{Common, rejected};
 use rayon::prelude::*;
@@ -15,6 +16,7 @@ use crate::format::comment;
 
 pub fn run(common: &Common, options: &cli::Tokenizer) -> anyhow::Result<()> {
     common.threads();
+    cognate_cli::output_folder(&options.out)?;
     let mut corpus = Corpus::open(common, &options.corpus)?;
     corpus.check_splits("--splits", &options.splits)?;
     let languages = named(&corpus.languages, &options.languages)?;
@@ -37,7 +39,8 @@ pub fn run(common: &Common, options: &cli::Tokenizer) -> anyhow::Result<()> {
         )));
     }
 
-    let out = cognate_output::AtomicDir::create(&options.out)?;
+    let out =
+        cognate_output::AtomicDir::create(&options.out).with_context(|| options.out.display().to_string())?;
     recipe.merges = learn(&recipe, &corpus, &sources, options, out.building())?;
     recipe.write(out.building()).map_err(chat_error)?;
 

@@ -29,8 +29,8 @@ use crate::embed::Pooling;
     subcommand_negates_reqs = true,
     before_help = "\
 Examples:
-  cog-probe --model runs/sft --programs programs.parquet --languages python,ruby --limit 300 -o metrics.jsonl
-  cog-probe --model runs/sft --programs programs.parquet --embeddings e.parquet --label parallel -o metrics.jsonl
+  cog-probe --model runs/sft --programs programs.parquet --languages python,ruby -o metrics.jsonl
+  cog-probe --model runs/sft --programs programs.parquet --embeddings e.parquet -o metrics.jsonl
   cog-probe metrics e.parquet --centre none,language -o metrics.jsonl",
     after_help = "Next: cog-score latent turns the metrics of several models into a table."
 )]

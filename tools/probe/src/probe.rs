@@ -222,6 +222,6 @@ fn write_embeddings(
 fn provenance(common: &Common, args: &Probe) -> anyhow::Result<Provenance> {
     let start = common.provenance("cog-probe", env!("CARGO_PKG_VERSION"));
     let problems = args.problems.as_ref().filter(|_| args.document.contains(&Form::Statement));
-    let mut files = args.programs.iter().chain(problems);
+    let mut files = args.programs.iter().chain(problems).chain(&args.model);
     Ok(files.try_fold(start, |provenance, path| provenance.input(path))?)
 }

@@ -17,9 +17,10 @@ use cognate_model::cuda::Choice;
     before_help = "\
 Examples:
   cog-sample --model runs/model --prompts prompts.jsonl -s 8 -o rollouts.jsonl
-  cog-sample --model runs/model --prompts prompts.jsonl --temperature 0 | cog-judge --tests problems.jsonl -
+  cog-sample --model model --prompts p.jsonl --temperature 0 | cog-judge --tests problems.jsonl -
   cog-sample --follow runs/policy --prompts prompts.jsonl --steps 60 --groups 24 -s 8 \\
-    | cog-judge --tests problems.jsonl - | cog-train rl --model runs/sft --policy runs/policy --steps 60 -o runs/rl",
+    | cog-judge --tests problems.jsonl - \\
+    | cog-train rl --model runs/sft --policy runs/policy --steps 60 -o runs/rl",
     after_help = "Next: cog-judge runs the programs in the rollouts; cog-score turns the verdicts into tables."
 )]
 pub struct Cli {

@@ -25,7 +25,9 @@ pub fn once(cli: &Cli) -> anyhow::Result<()> {
     let prompts = prompts::read(&cli.prompts, cli.limit, &chat, model.config(), &cli.common)?;
     let sampler = sampler(cli, &chat);
     let mut decoder = sampler.decoder(&model, &prompts)?;
-    let provenance = cli.common.provenance("cog-sample", env!("CARGO_PKG_VERSION")).input(&cli.prompts)?;
+    let provenance = cli.common.provenance("cog-sample", env!("CARGO_PKG_VERSION"));
+    let inputs = [Some(&cli.prompts), cli.model.as_ref(), cli.tokenizer.as_ref()];
+    let provenance = inputs.into_iter().flatten().try_fold(provenance, |p, path| p.input(path))?;
     let options = WriterOptions { provenance: Some(provenance), ..WriterOptions::default() };
     let mut writer = Writer::<Rollout>::create(&cli.output, options)?;
     let progress = cli.common.progress("sample", Some((prompts.len() * sampler.samples) as u64));

@@ -19,7 +19,7 @@ use crate::cell::Temperature;
     before_help = "\
 Examples:
   cog-score pass -k 1,10 judged.jsonl
-  cog-score transfer --source python --targets ruby,php eval/*.judged.jsonl -o transfer.md --svg transfer.svg
+  cog-score transfer --targets ruby,php eval/*.judged.jsonl -o transfer.md --svg transfer.svg
   cog-score latent probe/*.jsonl -o latent.md
   cog-score curve rl.metrics.jsonl --metric reward -o reward.svg"
 )]

@@ -61,9 +61,6 @@ pub fn read(
         };
         return Err(rejected(anyhow::anyhow!("{}: {why}", names.join(", "))));
     }
-    if common.skipped() > 0 {
-        common.note(format!("{} bad records skipped", common.skipped()));
-    }
     Ok(samples)
 }
 

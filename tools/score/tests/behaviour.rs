@@ -127,7 +127,7 @@ fn bad_rollouts_are_refused_with_their_place() {
         assert!(run("good.jsonl").status.success());
         let going = score(dir.path(), &[command, "--keep-going", "unjudged.jsonl"]);
         assert!(going.status.success());
-        assert!(String::from_utf8_lossy(&going.stderr).contains("1 bad records skipped"));
+        assert!(String::from_utf8_lossy(&going.stderr).contains("1 bad record skipped"));
     }
     refused(
         &score(dir.path(), &["transfer", "-q", "unlabelled.jsonl"]),

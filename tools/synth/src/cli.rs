@@ -23,8 +23,8 @@ pub enum ProgramsFormat {
 #[command(
     name = "cog-synth",
     version,
-    after_help = "Examples:\n  cog-synth -o world --problems 1000\n  cog-synth --config synth.toml --dry-run --json\n\n\
-See also: cog-judge (runs the programs), cog-mine (groups them), cog-check (validates the files)."
+    before_help = "Examples:\n  cog-synth -o world --problems 1000\n  cog-synth --config synth.toml --dry-run --json",
+    after_help = "See also: cog-judge (runs the programs), cog-mine (groups them), cog-check (validates the files)."
 )]
 pub struct Cli {
     #[command(flatten)]

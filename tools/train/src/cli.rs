@@ -15,15 +15,14 @@ use cognate_model::cuda::Choice;
 #[command(
     name = "cog-train",
     version,
-    after_help = "\
+    before_help = "\
 Examples:
-  cog-train lm  --init-config model.json --tokenizer tok/ --data base.parquet --epochs 2 --lr 2e-3 -o base/
+  cog-train lm  --init-config model.json --tokenizer tok/ --data base.parquet --epochs 2 -o base/
   cog-train sft --model base/ --data mix/parallel.parquet -o sft/
-  cog-train sft --model Llama-3.1-8B/ --plan=cuda --micro-tokens 16384 --plan-length 4096 --plan-memory 141
+  cog-train sft --model Llama-3.1-8B/ --plan=cuda --micro-tokens 16384 --plan-memory 141
   cog-sample --follow rl/policy --prompts p.jsonl --steps 90 | cog-judge --tests problems.jsonl - \\
-    | cog-train rl --model sft/ --policy rl/policy --steps 90 -o rl/model
-
-See also: cog-mix (makes packed sequences), cog-sample, cog-judge, cog-probe"
+    | cog-train rl --model sft/ --policy rl/policy --steps 90 -o rl/model",
+    after_help = "See also: cog-mix (makes packed sequences), cog-sample, cog-judge, cog-probe"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -360,6 +359,17 @@ pub struct Keeping {
     /// Label of the run in its metrics
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
+}
+
+impl Keeping {
+    /// # Errors
+    /// A usage error when an output would take the place of what is no model.
+    pub fn check(&self) -> anyhow::Result<()> {
+        [Some(&self.output), self.adapter.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|to| cognate_cli::output_folder(to))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

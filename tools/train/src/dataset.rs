@@ -12,9 +12,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use cognate_cli::Common;
 use cognate_model::LlamaConfig;
 use cognate_random::Key;
-use cognate_records::{Packed, Reader};
+use cognate_records::{Error, Packed, Reader};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::micro_batch::{Policy, Row};
@@ -51,15 +52,22 @@ impl Dataset {
     ///
     /// # Errors
     /// With file and record (exit code 3) when a token is beyond the vocabulary, a document longer than the context,
-    /// a weight not a number, or nothing is there to learn from.
-    pub fn read(files: &[PathBuf], config: &LlamaConfig, folder: &Path) -> Result<Self> {
+    /// a weight not a number, or nothing is there to learn from. With --keep-going such
+    /// sequences are skipped.
+    pub fn read(common: &Common, files: &[PathBuf], config: &LlamaConfig, folder: &Path) -> Result<Self> {
         let mut spill = Spill::new(folder)?;
         for file in files {
             for packed in Reader::<Packed>::open(file)? {
-                let packed = packed?;
-                check(&packed, config)
-                    .map_err(|reason| rejected(file, &format!("{}: {reason}", packed.id)))?;
-                spill.push(packed).with_context(|| folder.display().to_string())?;
+                let checked = packed.and_then(|packed| match check(&packed, config) {
+                    Ok(()) => Ok(packed),
+                    Err(reason) => {
+                        Err(Error::data(file.display().to_string(), format!("{}: {reason}", packed.id)))
+                    }
+                });
+                match checked {
+                    Ok(packed) => spill.push(packed).with_context(|| folder.display().to_string())?,
+                    Err(error) => common.skip(error)?,
+                }
             }
         }
         let named = || files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
@@ -230,10 +238,6 @@ fn check(packed: &Packed, config: &LlamaConfig) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn rejected(file: &Path, reason: &str) -> anyhow::Error {
-    cognate_cli::rejected(anyhow!("{}: {reason}", file.display()))
 }
 
 #[cfg(test)]

@@ -88,6 +88,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Opens the last checkpoint, or the initial model, and replays the journal.
     fn begin(common: &Common, flags: &'a Reinforce) -> Result<Self> {
+        flags.keeping.check()?;
         // First of all, so that a sampler sees that a trainer lives, and asks nothing of a dead one's request.
         let mut publisher = Publisher::open(&flags.policy, flags.keep_versions).map_err(fault)?;
         let origin = Origin::of_model(&flags.model, common.seed)?.on(common, &flags.optimisation)?;
@@ -229,7 +230,7 @@ impl<'a> Run<'a> {
 
     fn note(&self, text: String) {
         if !self.quiet {
-            eprintln!("{text}");
+            cognate_cli::say(text);
         }
     }
 

@@ -37,8 +37,9 @@ impl RunDir {
     /// Opens or begins the state of a run that is `identity`: a flat JSON object.
     ///
     /// # Errors
-    /// When another process runs here, or the state belongs to another run (exit code 3).
+    /// When another process runs here, the state belongs to another run (exit code 3), or the folder is none of ours.
     pub fn open(path: &Path, identity: &Value, restart: bool, keep: u64) -> Result<Self> {
+        refuse_other_folders(path)?;
         let mut lock = lock(path)?;
         if restart {
             remove(path)?;
@@ -165,6 +166,21 @@ pub fn checkpoint_path(state: &Path, step: u64) -> PathBuf {
     state.join(format!("step-{step:012}"))
 }
 
+/// The state is removed when the run is complete, and nothing else may go with it.
+fn refuse_other_folders(path: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(path) else { return Ok(()) };
+    // A run that was killed as it began has a lock, perhaps a file under construction, and no run.json.
+    let ours = |name: &std::ffi::OsStr| name == "lock" || name.to_string_lossy().starts_with(".run.json.");
+    let other = entries.flatten().map(|e| e.file_name()).find(|name| !ours(name));
+    match other {
+        Some(name) if !path.join("run.json").exists() => Err(cognate_cli::usage(format!(
+            "{} holds {name:?} and is no state of a run; it would be removed with the state",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn lock(path: &Path) -> Result<File> {
     fs::create_dir_all(path).with_context(|| path.display().to_string())?;
     let name = path.join("lock");
@@ -233,6 +249,22 @@ fn difference(found: &Value, wanted: &Value) -> Option<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_folder_of_other_things_is_no_state() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("thesis.tex"), "years").unwrap();
+        for restart in [false, true] {
+            let refused = RunDir::open(temp.path(), &json!({}), restart, 1).err().unwrap().to_string();
+            assert!(refused.contains("thesis.tex"), "{refused}");
+        }
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+        // What a kill at the beginning leaves is no obstacle.
+        let begun = temp.path().join("begun");
+        fs::create_dir(&begun).unwrap();
+        fs::write(begun.join("lock"), "").unwrap();
+        RunDir::open(&begun, &json!({}), false, 1).unwrap();
+    }
 
     #[test]
     fn checkpoints_follow_one_another_and_journal_entries_go() {

@@ -255,8 +255,8 @@ pub fn leave(why: Stop, state: &Path, step: u64, steps: u64) -> ! {
         Stop::Rank => ("another rank".to_owned(), 0),
     };
     let state = state.display();
-    eprintln!(
+    cognate_cli::say(format_args!(
         "stopped by {cause} after step {step} of {steps}; the state is in {state}; the same command goes on"
-    );
+    ));
     std::process::exit(code)
 }

@@ -28,13 +28,14 @@ pub fn run(common: &Common, stage: &str, flags: &Supervised) -> Result<()> {
     ranks::check(&flags.parallel, &flags.optimisation)?;
     common.threads();
     let keeping = &flags.keeping;
+    keeping.check()?;
     let state = keeping.checkpoint.clone().unwrap_or_else(|| start::state_path(&keeping.output));
     let among = (flags.parallel.rank, flags.parallel.world_size);
     let origin = Origin::new(&flags.start, common.seed)?.on_rank(common, &flags.optimisation, among)?;
     let setup = planning::supervised_setup(common, flags, &origin.config, origin.plan_device());
     planning::announce(common, &origin.config, &setup);
     let folder = state.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let data = Dataset::read(&flags.data, &origin.config, folder)?;
+    let data = Dataset::read(common, &flags.data, &origin.config, folder)?;
     let mut plan = Plan::new(&data, common.seed, flags.batch, length(flags))?;
     let schedule = Schedule::new(&flags.optimisation, plan.steps);
     let identity = Value::Object(identity(stage, flags, &origin, &data, &schedule)?);
