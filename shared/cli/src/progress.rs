@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 /// Between two lines where stderr is no terminal.
 const EVERY: Duration = Duration::from_secs(20);
@@ -35,11 +35,16 @@ impl Progress {
             let (bar, template) = match total {
                 Some(n) => (
                     ProgressBar::new(n),
-                    "{prefix} [{bar:30}] {human_pos}/{human_len} {per_sec} eta {eta} {msg}",
+                    "{prefix} [{bar:30}] {human_pos}/{human_len} {rate}/s eta {eta} {msg}",
                 ),
-                None => (ProgressBar::no_length(), "{prefix} {human_pos} {per_sec} {elapsed} {msg}"),
+                None => (ProgressBar::no_length(), "{prefix} {human_pos} {rate}/s {elapsed} {msg}"),
             };
-            let style = ProgressStyle::with_template(template).expect("a constant template");
+            let style = ProgressStyle::with_template(template).expect("a constant template").with_key(
+                "rate",
+                |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                    let _ = write!(text, "{:.1}", state.per_sec());
+                },
+            );
             Mode::Bar(bar.with_style(style).with_prefix(label.to_string()))
         } else {
             Mode::Lines { last: Mutex::new(Instant::now()), message: Mutex::default() }

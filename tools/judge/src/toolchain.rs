@@ -152,7 +152,7 @@ impl Toolchains {
         if path.is_absolute() && self.system.look(&text).is_ok_and(|data| data.is_dir()) {
             Ok(path)
         } else {
-            Err(format!("{} does not name a folder", command.join(" ")))
+            Err(format!("{text:?} is no folder"))
         }
     }
 
@@ -241,6 +241,9 @@ impl Toolchains {
     /// How to get a language.
     pub fn cure(&self, language: &Language) -> String {
         let mut text = String::new();
+        if language.in_wasm && language.packages.is_empty() {
+            text += " (make wasm)";
+        }
         if !language.packages.is_empty() {
             text += &format!(" (apt install {})", language.packages.join(" "));
         }
@@ -491,7 +494,7 @@ mod tests {
         let home = |text: &str| tools.home(&["printf".into(), "%s".into(), text.into()]);
         assert_eq!(home("/usr/lib").unwrap(), PathBuf::from("/usr/lib"));
         assert!(home("/tmp").unwrap_err().contains("/tmp"));
-        assert!(home("/usr/lib/none").unwrap_err().contains("does not name a folder"));
+        assert!(home("/usr/lib/none").unwrap_err().contains("is no folder"));
         assert_eq!(tools.home(&["no-such-program".into()]).unwrap_err(), "no-such-program not found");
         // Whoever builds this has rustc, often where no sandbox looks.
         let rust = tools.home(&["rustc", "--print", "sysroot"].map(String::from)).unwrap();

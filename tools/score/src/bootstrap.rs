@@ -2,9 +2,10 @@
 //!
 //! One seed: problems are drawn with replacement, so the interval speaks of other problems and of these very models.
 //! Several seeds: every seed answers the same problems, a crossed design, so both are drawn independently (the
-//! pigeonhole bootstrap: Owen 2007, Annals of Applied Statistics 1(2), which is conservative). Of S seeds S − 1 are
-//! drawn, because S draws with replacement would understate their variance by (S − 1)/S, a third for three seeds
-//! (Rao and Wu 1988, JASA 83(401)).
+//! pigeonhole bootstrap: Owen 2007, Annals of Applied Statistics 1(2), which is conservative where both are many). Of S
+//! seeds S − 1 are drawn, because S draws with replacement would understate their variance by (S − 1)/S, a third for
+//! three seeds (Rao and Wu 1988, JASA 83(401)). A percentile interval of two to five seeds is still too short where
+//! seeds differ more than problems do.
 
 use std::collections::BTreeMap;
 
